@@ -1,0 +1,49 @@
+//! The clock.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+/// The time of day, as the machine's clock has it.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+pub fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// A point on the monotonic clock, to measure durations from.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts measuring.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The time since the start.
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Waits until `condition` gives a value, asking every `interval`; `None` when `timeout` went by first.
+///
+/// The condition is asked once more after the timeout, so that a slow question is not held against the answer.
+pub fn wait_for<T, E>(
+    timeout: Duration,
+    interval: Duration,
+    mut condition: impl FnMut() -> Result<Option<T>, E>,
+) -> Result<Option<T>, E> {
+    let stopwatch = Stopwatch::start();
+    loop {
+        if let Some(value) = condition()? {
+            return Ok(Some(value));
+        }
+        let elapsed = stopwatch.elapsed();
+        if elapsed >= timeout {
+            return condition();
+        }
+        std::thread::sleep(interval.min(timeout.saturating_sub(elapsed)));
+    }
+}
