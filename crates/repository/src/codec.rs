@@ -1,0 +1,207 @@
+//! Compression of blocks.
+
+use zstd::bulk::{Compressor, Decompressor};
+
+use crate::error::Malformed;
+
+/// How blocks are to be compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// LZ4, block format.
+    Lz4,
+    /// zstd at this level, -7 to 22.
+    Zstd(i32),
+}
+
+/// How one block is compressed: what does not shrink is stored as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// As it is.
+    None,
+    /// A zstd frame.
+    Zstd,
+    /// LZ4 block format.
+    Lz4,
+}
+
+impl Codec {
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Zstd => 1,
+            Self::Lz4 => 2,
+        }
+    }
+
+    pub(crate) fn from_number(number: u8) -> Result<Self, Malformed> {
+        match number {
+            0 => Ok(Self::None),
+            1 => Ok(Self::Zstd),
+            2 => Ok(Self::Lz4),
+            _ => Err(Malformed::new(format!("unknown codec {number}"))),
+        }
+    }
+}
+
+/// Compresses blocks, one after the other, with one context and one buffer.
+pub(crate) struct Encoder {
+    method: Method,
+    buffer: Vec<u8>,
+}
+
+enum Method {
+    None,
+    Lz4,
+    Zstd(Box<Compressor<'static>>),
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Encoder").finish_non_exhaustive()
+    }
+}
+
+impl Encoder {
+    pub(crate) fn new(compression: Compression) -> Self {
+        let method = match compression {
+            Compression::None => Method::None,
+            Compression::Lz4 => Method::Lz4,
+            // The one cause of failure is memory that can't be had, at which nothing else would work either.
+            Compression::Zstd(level) => {
+                Compressor::new(level).map_or(Method::None, |compressor| Method::Zstd(Box::new(compressor)))
+            }
+        };
+        Self { method, buffer: Vec::new() }
+    }
+
+    /// The encoded form of `plain`, and how it is encoded.
+    pub(crate) fn encode<'a>(&'a mut self, plain: &'a [u8]) -> (Codec, &'a [u8]) {
+        self.buffer.clear();
+        let codec = match &mut self.method {
+            Method::None => Codec::None,
+            Method::Lz4 => {
+                self.buffer.resize(lz4_flex::block::get_maximum_output_size(plain.len()), 0);
+                match lz4_flex::block::compress_into(plain, &mut self.buffer) {
+                    Ok(length) => {
+                        self.buffer.truncate(length);
+                        Codec::Lz4
+                    }
+                    Err(_) => Codec::None,
+                }
+            }
+            Method::Zstd(compressor) => {
+                self.buffer.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+                compressor.compress_to_buffer(plain, &mut self.buffer).map_or(Codec::None, |_| Codec::Zstd)
+            }
+        };
+        if codec == Codec::None || self.buffer.len() >= plain.len() {
+            (Codec::None, plain)
+        } else {
+            (codec, &self.buffer)
+        }
+    }
+}
+
+/// Decompresses blocks, one after the other, with one context.
+#[derive(Default)]
+pub struct Decoder {
+    zstd: Option<Decompressor<'static>>,
+}
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Decoder").finish_non_exhaustive()
+    }
+}
+
+impl Decoder {
+    /// Decodes `encoded` into `plain`, which holds exactly `plain_length` bytes after it. The caller has checked
+    /// `plain_length` against the limit of a block.
+    pub(crate) fn decode(
+        &mut self,
+        codec: Codec,
+        encoded: &[u8],
+        plain_length: usize,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), Malformed> {
+        plain.clear();
+        let length = match codec {
+            Codec::None if encoded.len() == plain_length => {
+                plain.extend_from_slice(encoded);
+                plain_length
+            }
+            Codec::None => encoded.len(),
+            Codec::Lz4 => {
+                plain.resize(plain_length, 0);
+                lz4_flex::block::decompress_into(encoded, plain)
+                    .map_err(|error| Malformed::new(format!("LZ4 can't decode a block: {error}")))?
+            }
+            Codec::Zstd => {
+                plain.reserve_exact(plain_length);
+                self.zstd()?
+                    .decompress_to_buffer(encoded, plain)
+                    .map_err(|error| Malformed::new(format!("zstd can't decode a block: {error}")))?
+            }
+        };
+        if length == plain_length {
+            Ok(())
+        } else {
+            Err(Malformed::new(format!("a block of {length} bytes where {plain_length} were expected")))
+        }
+    }
+
+    fn zstd(&mut self) -> Result<&mut Decompressor<'static>, Malformed> {
+        if self.zstd.is_none() {
+            let decompressor =
+                Decompressor::new().map_err(|error| Malformed::new(format!("zstd can't be set up: {error}")))?;
+            self.zstd = Some(decompressor);
+        }
+        self.zstd.as_mut().ok_or_else(|| Malformed::new("zstd can't be set up"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn compressions() -> impl Strategy<Value = Compression> {
+        prop_oneof![
+            Just(Compression::None),
+            Just(Compression::Lz4),
+            Just(Compression::Zstd(3)),
+            Just(Compression::Zstd(-5)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_go_both_ways(
+            compression in compressions(),
+            pieces in proptest::collection::vec((any::<u8>(), 1_usize..300), 0..20),
+        ) {
+            let plain: Vec<u8> = pieces.iter().flat_map(|(byte, count)| vec![*byte; *count]).collect();
+            let mut encoder = Encoder::new(compression);
+            let (codec, encoded) = encoder.encode(&plain);
+            prop_assert!(encoded.len() <= plain.len());
+            let mut back = Vec::new();
+            Decoder::default().decode(codec, encoded, plain.len(), &mut back).unwrap();
+            prop_assert_eq!(back, plain);
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_refused_or_decoded_but_never_too_long(
+            number in 0_u8..3,
+            encoded in proptest::collection::vec(any::<u8>(), 0..200),
+            plain_length in 0_usize..1000,
+        ) {
+            let mut plain = Vec::new();
+            if Decoder::default().decode(Codec::from_number(number).unwrap(), &encoded, plain_length, &mut plain).is_ok() {
+                prop_assert_eq!(plain.len(), plain_length);
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The container: the form of every object. Section 2 of `docs/format.md`.
+
+mod layout;
+mod reader;
+mod writer;
+
+pub use layout::{BlockKind, MAXIMUM_PLAIN_LENGTH, ObjectKind};
+pub use reader::Container;
+pub(crate) use writer::ContainerWriter;
+pub use writer::{WriteOptions, Written};

@@ -1,0 +1,13 @@
+//! Manifests: one backup each. Section 7 of `docs/format.md`.
+
+mod document;
+mod entry;
+mod reader;
+mod writer;
+
+pub use document::{
+    BackupPoint, ClusterIdentity, DamagedFile, Database, ManifestDocument, PageRange, Tablespace, Totals,
+};
+pub use entry::{Attributes, Content, Entry, EntryKind, MapLocation};
+pub use reader::{Manifest, PackUse};
+pub use writer::ManifestWriter;

@@ -1,0 +1,166 @@
+//! Reading a manifest.
+
+use std::collections::BTreeMap;
+
+use ulid::Ulid;
+
+use super::document::ManifestDocument;
+use super::entry::{Content, Entry, EntryKind, MapLocation};
+use crate::bytes::Reader;
+use crate::container::{BlockKind, Container, ObjectKind};
+use crate::document;
+use crate::error::{Malformed, Result};
+use crate::map::{PageMap, page_count};
+use crate::names::{self, Label, PackId, StanzaName};
+use crate::pack::Pack;
+use crate::repository::Repository;
+use crate::vault::Hash;
+
+/// What a backup needs of a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackUse {
+    /// Bytes of the pack.
+    pub length: u64,
+    /// Bytes of it that the backup uses.
+    pub used: u64,
+    /// The pack's root.
+    pub root: Hash,
+}
+
+/// An open manifest: its document is read, its entries are read when asked for.
+#[derive(Debug)]
+pub struct Manifest<'repository> {
+    repository: &'repository Repository,
+    stanza: StanzaName,
+    container: Container<'repository>,
+    document: ManifestDocument,
+}
+
+impl<'repository> Manifest<'repository> {
+    /// Opens the manifest of the backup `label`.
+    ///
+    /// # Errors
+    /// Not found, damaged, or the storage's error.
+    pub fn open(repository: &'repository Repository, stanza: &StanzaName, label: &Label) -> Result<Self> {
+        let name = names::manifest(stanza, label)?;
+        let container = Container::open(repository.storage(), repository.vault(), ObjectKind::Manifest, &name)?;
+        let document: ManifestDocument = document::read_in(repository.storage(), &container)?;
+        if document.label != *label {
+            return Err(container.damaged(format!("it is the manifest of {}", document.label)));
+        }
+        Ok(Self { repository, stanza: stanza.clone(), container, document })
+    }
+
+    /// What it says of the backup as a whole.
+    pub fn document(&self) -> &ManifestDocument {
+        &self.document
+    }
+
+    /// Bytes of the manifest itself.
+    pub fn length(&self) -> u64 {
+        self.container.length()
+    }
+
+    /// The packs that the backup needs.
+    ///
+    /// # Errors
+    /// Damage, or the storage's error.
+    pub fn packs(&self) -> Result<BTreeMap<PackId, PackUse>> {
+        let bytes = self.block(self.container.only(BlockKind::PackList)?)?;
+        decode_packs(&bytes).map_err(|error| self.damaged(error))
+    }
+
+    /// The entries, block by block: at most some thousands are in memory at once. Late files are not among them.
+    pub fn entries(&self) -> impl Iterator<Item = Result<Vec<Entry>>> + '_ {
+        self.container.blocks_of(BlockKind::Files).map(|block| self.decode_entries(block))
+    }
+
+    /// The entries of the files that a restore writes last, in that order.
+    ///
+    /// # Errors
+    /// Damage, or the storage's error.
+    pub fn late_entries(&self) -> Result<Vec<Entry>> {
+        self.decode_entries(self.container.only(BlockKind::LateFiles)?)
+    }
+
+    /// Reads page maps; it keeps the block that it read last, since neighbours in a manifest have their maps beside
+    /// each other.
+    pub fn maps<'manifest>(&'manifest self, packs: &'manifest BTreeMap<PackId, PackUse>) -> MapReader<'manifest> {
+        MapReader { manifest: self, packs, last: None }
+    }
+
+    fn decode_entries(&self, block: u32) -> Result<Vec<Entry>> {
+        let bytes = self.block(block)?;
+        let mut reader = Reader::new(&bytes);
+        let mut entries = Vec::new();
+        while !reader.is_empty() {
+            entries.push(Entry::decode(&mut reader).map_err(|error| self.damaged(error))?);
+        }
+        Ok(entries)
+    }
+
+    fn block(&self, number: u32) -> Result<Vec<u8>> {
+        self.container.block(self.repository.storage(), number)
+    }
+
+    fn damaged(&self, error: Malformed) -> crate::Error {
+        error.in_object(self.container.name())
+    }
+}
+
+/// Reads the page maps of a manifest's files, wherever they lie.
+#[derive(Debug)]
+pub struct MapReader<'manifest> {
+    manifest: &'manifest Manifest<'manifest>,
+    packs: &'manifest BTreeMap<PackId, PackUse>,
+    last: Option<(PackId, u32, Vec<u8>)>,
+}
+
+impl MapReader<'_> {
+    /// The page map of an entry; an empty one for what is no file.
+    ///
+    /// # Errors
+    /// Damage, or the storage's error.
+    pub fn map(&mut self, entry: &Entry) -> Result<PageMap> {
+        match &entry.kind {
+            EntryKind::File { content: Content::Map(map), .. } => Ok(map.clone()),
+            EntryKind::File { content: Content::At(location), size, .. } => self.read(location, *size),
+            _ => Ok(PageMap::default()),
+        }
+    }
+
+    fn read(&mut self, location: &MapLocation, size: u64) -> Result<PageMap> {
+        let damaged = |what: &str| self.manifest.damaged(Malformed::new(what));
+        let pages = page_count(size).ok_or_else(|| damaged("a file is too large"))?;
+        if self.last.as_ref().is_none_or(|(pack, block, _)| (*pack, *block) != (location.pack, location.block)) {
+            let pack_use =
+                self.packs.get(&location.pack).ok_or_else(|| damaged("a map in a pack that is not listed"))?;
+            let root = Some(pack_use.root);
+            let pack = Pack::open(self.manifest.repository, &self.manifest.stanza, location.pack, root)?;
+            if pack.container().kind_of(location.block)? != BlockKind::Maps {
+                return Err(damaged("a map in a block that has none"));
+            }
+            let bytes = pack.container().block(self.manifest.repository.storage(), location.block)?;
+            self.last = Some((location.pack, location.block, bytes));
+        }
+        let bytes = self.last.as_ref().map_or(&[][..], |(_, _, bytes)| bytes);
+        let start = location.offset as usize;
+        let map = bytes.get(start..start + location.length as usize).ok_or_else(|| damaged("a map past its block"))?;
+        PageMap::decode(map, pages).map_err(|error| self.manifest.damaged(error))
+    }
+}
+
+fn decode_packs(bytes: &[u8]) -> Result<BTreeMap<PackId, PackUse>, Malformed> {
+    let mut reader = Reader::new(bytes);
+    let mut packs = BTreeMap::new();
+    while !reader.is_empty() {
+        let id = PackId { session: Ulid::from_bytes(reader.array()?), number: reader.u32()? };
+        reader.zeros(4)?;
+        let pack = PackUse { length: reader.u64()?, used: reader.u64()?, root: reader.array()? };
+        if packs.last_key_value().is_some_and(|(last, _)| *last >= id) {
+            return Err(Malformed::new("the packs in its list do not ascend"));
+        }
+        packs.insert(id, pack);
+    }
+    Ok(packs)
+}

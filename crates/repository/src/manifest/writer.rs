@@ -1,0 +1,111 @@
+//! Writing a manifest.
+
+use std::collections::BTreeMap;
+
+use super::document::ManifestDocument;
+use super::entry::Entry;
+use super::reader::PackUse;
+use crate::bytes::Write;
+use crate::codec::Compression;
+use crate::container::{BlockKind, ContainerWriter, ObjectKind, WriteOptions, Written};
+use crate::document::to_json;
+use crate::error::Result;
+use crate::names::{self, Label, PackId, StanzaName};
+use crate::repository::Repository;
+use crate::vault::Hash;
+
+/// Plain bytes at which a block of file entries is written.
+const FILES_BLOCK_BYTES: usize = 256 << 10;
+
+/// The most entries of the pack list in one block: the format wants it in one.
+const PACK_RECORD_LENGTH: usize = 72;
+
+/// Builds one manifest as the backup goes on. Nothing reaches the repository before [`ManifestWriter::commit`]; till
+/// then the encoded entries, some tens of bytes a file, are held in memory.
+#[derive(Debug)]
+pub struct ManifestWriter<'repository> {
+    repository: &'repository Repository,
+    container: ContainerWriter<'repository, Vec<u8>>,
+    files: Vec<u8>,
+    first_path: Option<Vec<u8>>,
+    late_files: Vec<u8>,
+    file_index: Vec<u8>,
+}
+
+impl<'repository> ManifestWriter<'repository> {
+    /// Begins the manifest of the backup `label`.
+    ///
+    /// # Errors
+    /// Where there is no randomness.
+    pub fn new(repository: &'repository Repository, stanza: &StanzaName, label: &Label) -> Result<Self> {
+        let name = names::manifest(stanza, label)?;
+        let options = WriteOptions { compression: Compression::Zstd(3), verify: true };
+        let container = ContainerWriter::new(repository.vault(), ObjectKind::Manifest, name, options, Vec::new())?;
+        Ok(Self {
+            repository,
+            container,
+            files: Vec::new(),
+            first_path: None,
+            late_files: Vec::new(),
+            file_index: Vec::new(),
+        })
+    }
+
+    /// Adds an entry. They come ascending, as a walk through sorted directories finds them.
+    ///
+    /// # Errors
+    /// [`crate::Error::Limit`], [`crate::Error::VerifyWrite`], or the storage's error.
+    pub fn add(&mut self, entry: &Entry) -> Result<()> {
+        self.first_path.get_or_insert_with(|| entry.path.clone());
+        entry.encode(&mut self.files);
+        if self.files.len() >= FILES_BLOCK_BYTES { self.end_files_block() } else { Ok(()) }
+    }
+
+    /// Adds an entry that a restore writes after everything else.
+    pub fn add_late(&mut self, entry: &Entry) {
+        entry.encode(&mut self.late_files);
+    }
+
+    /// Writes the manifest, which commits the backup: it is durable on return. `packs` are the roots and the lengths of
+    /// the packs that the entries lead to, and the bytes of each that are used.
+    ///
+    /// # Errors
+    /// [`crate::Error::Limit`], [`crate::Error::VerifyWrite`], or the storage's error.
+    pub fn commit(mut self, document: &ManifestDocument, packs: &BTreeMap<PackId, PackUse>) -> Result<Written> {
+        self.end_files_block()?;
+        self.container.append(BlockKind::LateFiles, &self.late_files)?;
+        self.container.append(BlockKind::FileIndex, &self.file_index)?;
+        self.container.append(BlockKind::PackList, &encode_packs(packs))?;
+        let json = to_json(self.container.name(), document)?;
+        self.container.append(BlockKind::Document, &json)?;
+        let name = self.container.name().clone();
+        let (bytes, written) = self.container.finish()?;
+        let mut writer = self.repository.storage().create(&name)?;
+        writer.write(&bytes)?;
+        writer.finish()?;
+        Ok(written)
+    }
+
+    fn end_files_block(&mut self) -> Result<()> {
+        let Some(first_path) = self.first_path.take() else { return Ok(()) };
+        let (block, _) = self.container.append(BlockKind::Files, &self.files)?;
+        self.files.clear();
+        self.file_index.put_varint(u64::from(block));
+        self.file_index.put_counted(&first_path);
+        Ok(())
+    }
+}
+
+fn encode_packs(packs: &BTreeMap<PackId, PackUse>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(packs.len() * PACK_RECORD_LENGTH);
+    for (id, pack) in packs {
+        bytes.extend(id.session.to_bytes());
+        bytes.extend(id.number.to_le_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(pack.length.to_le_bytes());
+        bytes.extend(pack.used.to_le_bytes());
+        let root: &Hash = &pack.root;
+        bytes.extend(root);
+    }
+    bytes
+}

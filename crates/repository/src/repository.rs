@@ -1,0 +1,299 @@
+//! Opening and creating a repository.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use pgark_storage::{Capabilities, ErrorKind, Key, PutMode, Storage};
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+use zeroize::Zeroizing;
+
+use crate::container::ObjectKind;
+use crate::document;
+use crate::error::{Cipher, Error, Malformed, Result};
+use crate::key_slot::KeySlot;
+use crate::names::{self, ArchiveId, Label, StanzaName};
+use crate::vault::{RepositoryId, Vault};
+
+/// The most bytes that a descriptor or a key slot can reasonably have.
+const SMALL_OBJECT_LIMIT: u64 = 64 << 10;
+
+/// How the configuration says a repository is encrypted.
+pub enum Encryption {
+    /// Not at all.
+    None,
+    /// With a master key that this pass phrase unwraps.
+    Passphrase(Zeroizing<String>),
+}
+
+impl std::fmt::Debug for Encryption {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Encryption").field(&self.cipher()).finish()
+    }
+}
+
+impl Encryption {
+    fn cipher(&self) -> Cipher {
+        match self {
+            Self::None => Cipher::None,
+            Self::Passphrase(_) => Cipher::Aes256Gcm,
+        }
+    }
+}
+
+/// The document of the descriptor. Section 4.1 of `docs/format.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptor {
+    /// The version of the format.
+    pub format: u32,
+    /// The repository's id, 32 hexadecimal digits.
+    pub id: String,
+    /// How the repository is encrypted.
+    pub cipher: Cipher,
+    /// What a program must know.
+    pub features: Features,
+    /// What the storage can do, found by trying.
+    pub storage: StorageAbilities,
+    /// When the repository was created.
+    pub created: Timestamp,
+    /// The program that created it.
+    pub program: String,
+}
+
+/// Names of features that a program must know to read, to write, to remove. Version 1 has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Features {
+    /// To read anything.
+    pub read: Vec<String>,
+    /// To write anything.
+    pub write: Vec<String>,
+    /// To remove anything.
+    pub expire: Vec<String>,
+}
+
+/// What the storage was found to be able to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorageAbilities {
+    /// Of several writers that create one name, exactly one succeeds.
+    pub conditional_create: bool,
+}
+
+/// The document of a cluster. Section 4.2 of `docs/format.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Which of the stanza's clusters, from 1.
+    pub id: u32,
+    /// PostgreSQL's major version.
+    pub version: String,
+    /// PostgreSQL's system identifier, in decimal.
+    pub system_id: String,
+    /// `PG_CONTROL_VERSION`.
+    pub control_version: u32,
+    /// `CATALOG_VERSION_NO`.
+    pub catalog_version: u32,
+    /// When the stanza got this cluster.
+    pub created: Timestamp,
+}
+
+impl Cluster {
+    /// The cluster's archive.
+    pub fn archive(&self) -> ArchiveId {
+        ArchiveId { version: self.version.clone(), number: self.id }
+    }
+}
+
+/// An open repository.
+#[derive(Debug)]
+pub struct Repository {
+    storage: Arc<dyn Storage>,
+    vault: Vault,
+    descriptor: Descriptor,
+}
+
+impl Repository {
+    /// Opens the repository that is in `storage`.
+    ///
+    /// # Errors
+    /// [`Error::NoRepository`], [`Error::CipherMismatch`], [`Error::WrongPassphrase`], [`Error::Unsupported`], damage,
+    /// or the storage's error.
+    pub fn open(storage: Arc<dyn Storage>, encryption: &Encryption) -> Result<Self> {
+        let (id, descriptor) = read_descriptor(&*storage)?;
+        let found = descriptor.cipher;
+        let vault = match encryption {
+            _ if found != encryption.cipher() => {
+                let storage = storage.describe();
+                return Err(Error::CipherMismatch { storage, found, configured: encryption.cipher() });
+            }
+            Encryption::None => Vault::plain(id),
+            Encryption::Passphrase(passphrase) => Vault::encrypted(id, unlock(&*storage, id, passphrase)?),
+        };
+        Ok(Self { storage, vault, descriptor })
+    }
+
+    /// Creates a repository in `storage`, or opens the one that is there already.
+    ///
+    /// # Errors
+    /// As [`Repository::open`], and where it can't be written.
+    pub fn create(
+        storage: Arc<dyn Storage>,
+        encryption: &Encryption,
+        capabilities: Capabilities,
+        program: &str,
+    ) -> Result<Self> {
+        match Self::open(Arc::clone(&storage), encryption) {
+            Err(Error::NoRepository { .. }) => {}
+            opened => return opened,
+        }
+        let id: RepositoryId = pgark_system::random::bytes().map_err(Error::Random)?;
+        if let Encryption::Passphrase(passphrase) = encryption {
+            write_key_slot(&*storage, id, passphrase)?;
+        }
+        let descriptor = Descriptor {
+            format: 1,
+            id: hexadecimal(&id),
+            cipher: encryption.cipher(),
+            features: Features::default(),
+            storage: StorageAbilities { conditional_create: capabilities.conditional_create },
+            created: pgark_system::clock::now(),
+            program: program.to_owned(),
+        };
+        let vault = Vault::plain(id);
+        let name = names::descriptor()?;
+        match document::write(&*storage, &vault, ObjectKind::Descriptor, &name, &descriptor, PutMode::Create) {
+            // Another stanza-create was quicker: its repository is the one.
+            Err(Error::Storage(error)) if error.kind() == ErrorKind::AlreadyExists => {}
+            written => written?,
+        }
+        Self::open(storage, encryption)
+    }
+
+    /// Where the objects are.
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    /// What hashes and seals them.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// What the repository says of itself.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// The names of the stanzas, ascending.
+    ///
+    /// # Errors
+    /// The storage's error.
+    pub fn stanzas(&self) -> Result<Vec<StanzaName>> {
+        let entries = self.storage.list_directory(Some(&names::stanzas()?))?;
+        Ok(entries.into_iter().filter_map(|entry| entry.name.parse().ok()).collect())
+    }
+
+    /// The clusters of a stanza, oldest first; none where there is no such stanza.
+    ///
+    /// # Errors
+    /// Damage, or the storage's error.
+    pub fn clusters(&self, stanza: &StanzaName) -> Result<Vec<Cluster>> {
+        let entries = self.storage.list_directory(Some(&names::clusters(stanza)?))?;
+        let mut numbers: Vec<u32> = entries.iter().filter_map(|entry| entry.name.parse().ok()).collect();
+        numbers.sort_unstable();
+        numbers
+            .into_iter()
+            .map(|number| {
+                let name = names::cluster(stanza, number)?;
+                let cluster: Cluster = document::read(self.storage(), &self.vault, ObjectKind::Cluster, &name)?;
+                if cluster.id == number {
+                    Ok(cluster)
+                } else {
+                    Err(Malformed::new(format!("it says that it is cluster {}", cluster.id)).in_object(&name))
+                }
+            })
+            .collect()
+    }
+
+    /// Adds a cluster to a stanza. This makes the stanza, if it is the first.
+    ///
+    /// # Errors
+    /// Already exists where another was quicker; or the storage's error.
+    pub fn add_cluster(&self, stanza: &StanzaName, cluster: &Cluster) -> Result<()> {
+        let name = names::cluster(stanza, cluster.id)?;
+        document::write(self.storage(), &self.vault, ObjectKind::Cluster, &name, cluster, PutMode::Create)
+    }
+
+    /// The labels of the complete backups of a stanza, oldest first.
+    ///
+    /// # Errors
+    /// The storage's error.
+    pub fn backups(&self, stanza: &StanzaName) -> Result<Vec<Label>> {
+        let mut labels = Vec::new();
+        for entry in self.storage.list_directory(Some(&names::backups(stanza)?))? {
+            let Ok(label) = entry.name.parse::<Label>() else { continue };
+            if self.storage.head(&names::manifest(stanza, &label)?)?.is_some() {
+                labels.push(label);
+            }
+        }
+        labels.sort();
+        Ok(labels)
+    }
+}
+
+fn read_descriptor(storage: &dyn Storage) -> Result<(RepositoryId, Descriptor)> {
+    let name = names::descriptor()?;
+    let id = match repository_id(storage, &name) {
+        Err(Error::Storage(error)) if matches!(error.kind(), ErrorKind::NotFound) => {
+            return Err(Error::NoRepository { storage: storage.describe() });
+        }
+        id => id?,
+    };
+    let descriptor: Descriptor = document::read(storage, &Vault::plain(id), ObjectKind::Descriptor, &name)?;
+    if descriptor.format != 1 || !descriptor.features.read.is_empty() {
+        let what = format!("format {} with features {:?}", descriptor.format, descriptor.features.read);
+        return Err(Error::Unsupported { object: name.to_string(), what });
+    }
+    Ok((id, descriptor))
+}
+
+/// The repository id in the header of an object.
+fn repository_id(storage: &dyn Storage, name: &Key) -> Result<RepositoryId> {
+    let bytes = storage.get(name, SMALL_OBJECT_LIMIT)?;
+    bytes
+        .get(16..32)
+        .and_then(|id| id.try_into().ok())
+        .ok_or_else(|| Malformed::new("it is shorter than any object of pgark").in_object(name))
+}
+
+fn write_key_slot(storage: &dyn Storage, id: RepositoryId, passphrase: &str) -> Result<()> {
+    let master = Zeroizing::new(pgark_system::random::bytes().map_err(Error::Random)?);
+    let name = names::key_slot(pgark_system::random::ulid().map_err(Error::Random)?)?;
+    let slot = KeySlot::wrap(id, &name, passphrase, &master)?;
+    document::write(storage, &Vault::plain(id), ObjectKind::KeySlot, &name, &slot, PutMode::Create)
+}
+
+/// The master key, from any slot that the pass phrase opens.
+fn unlock(storage: &dyn Storage, id: RepositoryId, passphrase: &str) -> Result<Zeroizing<[u8; 32]>> {
+    let vault = Vault::plain(id);
+    for entry in storage.list_directory(Some(&names::key_slots()?))? {
+        let Ok(slot) = Ulid::from_string(&entry.name) else { continue };
+        let name = names::key_slot(slot)?;
+        // A slot of another id was left by a stanza-create that was interrupted before it wrote the descriptor.
+        if repository_id(storage, &name)? != id {
+            continue;
+        }
+        let slot: KeySlot = document::read(storage, &vault, ObjectKind::KeySlot, &name)?;
+        if let Some(master) = slot.unwrap(id, &name, passphrase)? {
+            return Ok(master);
+        }
+    }
+    Err(Error::WrongPassphrase { storage: storage.describe() })
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,266 @@
+//! WAL objects, and the history files beside them. Section 8 of `docs/format.md`.
+
+use pgark_storage::{EntryKind, ErrorKind, Key, PutMode, Storage};
+use serde::{Deserialize, Serialize};
+
+use crate::codec::Compression;
+use crate::container::{BlockKind, Container, ContainerWriter, ObjectKind, WriteOptions};
+use crate::document::{read_in, to_json};
+use crate::error::{Error, Result};
+use crate::names::{self, ArchiveId, StanzaName};
+use crate::repository::{Repository, hexadecimal};
+
+/// Bytes of the segment in each block.
+const DATA_BLOCK_BYTES: usize = 1 << 20;
+
+/// The document of a WAL object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalDocument {
+    /// PostgreSQL's major version.
+    pub version: String,
+    /// PostgreSQL's system identifier, in decimal.
+    pub system_id: String,
+    /// The timeline.
+    pub timeline: u32,
+    /// The file's name: a segment, or a `.partial` one.
+    pub segment: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The hash of all its bytes, 64 hexadecimal digits; [`Archive::store_segment`] fills it in.
+    pub hash: String,
+}
+
+/// What is kept beside the bytes of a segment, each in the encoding that the `postgres` crate gives it.
+#[derive(Clone, Copy, Debug)]
+pub struct WalExtras<'a> {
+    /// The block summary.
+    pub block_summary: &'a [u8],
+    /// The time index.
+    pub time_index: &'a [u8],
+    /// The records that cross the segment's borders.
+    pub edges: &'a [u8],
+}
+
+/// What became of a file that was to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is in the archive now.
+    New,
+    /// It was there already, with the same content.
+    Already,
+}
+
+/// The archive of one cluster of a stanza.
+#[derive(Clone, Debug)]
+pub struct Archive<'repository> {
+    repository: &'repository Repository,
+    stanza: StanzaName,
+    id: ArchiveId,
+}
+
+impl<'repository> Archive<'repository> {
+    /// The archive `id` of a stanza; nothing is read yet.
+    pub fn new(repository: &'repository Repository, stanza: StanzaName, id: ArchiveId) -> Self {
+        Self { repository, stanza, id }
+    }
+
+    /// Which archive it is.
+    pub fn id(&self) -> &ArchiveId {
+        &self.id
+    }
+
+    /// Puts a segment into the archive. It is durable on return.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where the archive has other content under this name; or the storage's error.
+    pub fn store_segment(
+        &self,
+        mut document: WalDocument,
+        bytes: &[u8],
+        extras: WalExtras<'_>,
+        options: WriteOptions,
+    ) -> Result<Stored> {
+        document.hash = hexadecimal(&self.repository.vault().hash(bytes));
+        let name = names::wal_file(&self.stanza, &self.id, &document.segment)?;
+        if let Some(stored) = self.existing(&name, &document)? {
+            return Ok(stored);
+        }
+        let sink = self.repository.storage().create(&name)?;
+        let mut writer = ContainerWriter::new(self.repository.vault(), ObjectKind::Wal, name.clone(), options, sink)?;
+        for data in bytes.chunks(DATA_BLOCK_BYTES) {
+            writer.append(BlockKind::WalData, data)?;
+        }
+        writer.append(BlockKind::BlockSummary, extras.block_summary)?;
+        writer.append(BlockKind::TimeIndex, extras.time_index)?;
+        writer.append(BlockKind::Edges, extras.edges)?;
+        writer.append(BlockKind::Document, &to_json(&name, &document)?)?;
+        let (sink, _) = writer.finish()?;
+        match sink.finish() {
+            Ok(()) => Ok(Stored::New),
+            // Another process was quicker, or our own first attempt took effect though it seemed to fail.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                self.existing(&name, &document)?.ok_or_else(|| error.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn existing(&self, name: &Key, document: &WalDocument) -> Result<Option<Stored>> {
+        match WalObject::open(self.repository, name) {
+            Ok(existing) if existing.document == *document => Ok(Some(Stored::Already)),
+            Ok(_) => Err(Error::Conflict { object: name.to_string() }),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens an archived segment, or a `.partial` one.
+    ///
+    /// # Errors
+    /// Not found, damaged, or the storage's error.
+    pub fn segment(&self, segment: &str) -> Result<WalObject<'repository>> {
+        WalObject::open(self.repository, &names::wal_file(&self.stanza, &self.id, segment)?)
+    }
+
+    /// Whether a file is in the archive.
+    ///
+    /// # Errors
+    /// The storage's error; a file that is proven absent is none.
+    pub fn contains(&self, file: &str) -> Result<bool> {
+        Ok(self.repository.storage().head(&names::wal_file(&self.stanza, &self.id, file)?)?.is_some())
+    }
+
+    /// Puts a timeline history file or a backup history file into the archive. It is durable on return.
+    ///
+    /// # Errors
+    /// As [`Archive::store_segment`].
+    pub fn store_history(&self, file: &str, bytes: &[u8]) -> Result<Stored> {
+        let name = names::wal_file(&self.stanza, &self.id, file)?;
+        let options = WriteOptions { compression: Compression::None, verify: true };
+        let mut writer =
+            ContainerWriter::new(self.repository.vault(), ObjectKind::Auxiliary, name.clone(), options, Vec::new())?;
+        writer.append(BlockKind::Content, bytes)?;
+        let (object, _) = writer.finish()?;
+        match self.repository.storage().put(&name, &object, PutMode::Create) {
+            Ok(()) => Ok(Stored::New),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                if self.history(file)? == bytes {
+                    Ok(Stored::Already)
+                } else {
+                    Err(Error::Conflict { object: name.to_string() })
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The content of an archived history file.
+    ///
+    /// # Errors
+    /// Not found, damaged, or the storage's error.
+    pub fn history(&self, file: &str) -> Result<Vec<u8>> {
+        let name = names::wal_file(&self.stanza, &self.id, file)?;
+        let storage = self.repository.storage();
+        let container = Container::open(storage, self.repository.vault(), ObjectKind::Auxiliary, &name)?;
+        container.block(storage, container.only(BlockKind::Content)?)
+    }
+
+    /// The directories of the archive, ascending: the first 16 digits of the names of the segments in each.
+    ///
+    /// # Errors
+    /// The storage's error.
+    pub fn directories(&self) -> Result<Vec<String>> {
+        let entries = self.repository.storage().list_directory(Some(&names::archive(&self.stanza, &self.id)?))?;
+        let directories = entries.into_iter().filter(|entry| matches!(entry.kind, EntryKind::Directory));
+        Ok(directories.map(|entry| entry.name).collect())
+    }
+
+    /// The history files of the archive's timelines, ascending.
+    ///
+    /// # Errors
+    /// The storage's error.
+    pub fn histories(&self) -> Result<Vec<String>> {
+        let entries = self.repository.storage().list_directory(Some(&names::archive(&self.stanza, &self.id)?))?;
+        let files = entries.into_iter().filter(|entry| matches!(entry.kind, EntryKind::Object(_)));
+        Ok(files.map(|entry| entry.name).filter(|name| name.ends_with(".history")).collect())
+    }
+
+    /// The names of the files in a directory of the archive, ascending.
+    ///
+    /// # Errors
+    /// The storage's error.
+    pub fn files(&self, directory: &str) -> Result<Vec<String>> {
+        let name = names::wal_directory(&self.stanza, &self.id, directory)?;
+        let entries = self.repository.storage().list_directory(Some(&name))?;
+        Ok(entries.into_iter().map(|entry| entry.name).collect())
+    }
+}
+
+/// An archived segment.
+#[derive(Debug)]
+pub struct WalObject<'repository> {
+    storage: &'repository dyn Storage,
+    container: Container<'repository>,
+    document: WalDocument,
+}
+
+impl<'repository> WalObject<'repository> {
+    /// Opens the WAL object `name`.
+    ///
+    /// # Errors
+    /// Not found, damaged, or the storage's error.
+    pub fn open(repository: &'repository Repository, name: &Key) -> Result<Self> {
+        let storage = repository.storage();
+        let container = Container::open(storage, repository.vault(), ObjectKind::Wal, name)?;
+        let document: WalDocument = read_in(storage, &container)?;
+        let plain: Result<Vec<u64>> =
+            container.blocks_of(BlockKind::WalData).map(|block| container.plain_length(block).map(u64::from)).collect();
+        if plain?.iter().sum::<u64>() != document.size {
+            return Err(container.damaged("its data blocks are not as long as its document says"));
+        }
+        Ok(Self { storage, container, document })
+    }
+
+    /// What it says of itself.
+    pub fn document(&self) -> &WalDocument {
+        &self.document
+    }
+
+    /// Bytes of the object in the repository.
+    pub fn length(&self) -> u64 {
+        self.container.length()
+    }
+
+    /// The segment's bytes, in blocks of 1 MiB, each checked.
+    pub fn data(&self) -> impl Iterator<Item = Result<Vec<u8>>> + '_ {
+        self.container.blocks_of(BlockKind::WalData).map(|block| self.container.block(self.storage, block))
+    }
+
+    /// The stored block summary.
+    ///
+    /// # Errors
+    /// Damage, or the storage's error.
+    pub fn block_summary(&self) -> Result<Vec<u8>> {
+        self.only(BlockKind::BlockSummary)
+    }
+
+    /// The stored time index.
+    ///
+    /// # Errors
+    /// Damage, or the storage's error.
+    pub fn time_index(&self) -> Result<Vec<u8>> {
+        self.only(BlockKind::TimeIndex)
+    }
+
+    /// The stored edges.
+    ///
+    /// # Errors
+    /// Damage, or the storage's error.
+    pub fn edges(&self) -> Result<Vec<u8>> {
+        self.only(BlockKind::Edges)
+    }
+
+    fn only(&self, kind: BlockKind) -> Result<Vec<u8>> {
+        self.container.block(self.storage, self.container.only(kind)?)
+    }
+}
