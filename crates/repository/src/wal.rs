@@ -30,17 +30,6 @@ pub struct WalDocument {
     pub hash: String,
 }
 
-/// What is kept beside the bytes of a segment, each in the encoding that the `postgres` crate gives it.
-#[derive(Clone, Copy, Debug)]
-pub struct WalExtras<'a> {
-    /// The block summary.
-    pub block_summary: &'a [u8],
-    /// The time index.
-    pub time_index: &'a [u8],
-    /// The records that cross the segment's borders.
-    pub edges: &'a [u8],
-}
-
 /// What became of a file that was to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
@@ -71,13 +60,16 @@ impl<'repository> Archive<'repository> {
 
     /// Puts a segment into the archive. It is durable on return.
     ///
+    /// `analysis` is what its records say, in the encoding that the `postgres` crate gives it; empty if it could not be
+    /// read.
+    ///
     /// # Errors
     /// [`Error::Conflict`] where the archive has other content under this name; or the storage's error.
     pub fn store_segment(
         &self,
         mut document: WalDocument,
         bytes: &[u8],
-        extras: WalExtras<'_>,
+        analysis: &[u8],
         options: WriteOptions,
     ) -> Result<Stored> {
         document.hash = hexadecimal(&self.repository.vault().hash(bytes));
@@ -90,9 +82,7 @@ impl<'repository> Archive<'repository> {
         for data in bytes.chunks(DATA_BLOCK_BYTES) {
             writer.append(BlockKind::WalData, data)?;
         }
-        writer.append(BlockKind::BlockSummary, extras.block_summary)?;
-        writer.append(BlockKind::TimeIndex, extras.time_index)?;
-        writer.append(BlockKind::Edges, extras.edges)?;
+        writer.append(BlockKind::WalAnalysis, analysis)?;
         writer.append(BlockKind::Document, &to_json(&name, &document)?)?;
         let (sink, _) = writer.finish()?;
         match sink.finish() {
@@ -236,31 +226,11 @@ impl<'repository> WalObject<'repository> {
         self.container.blocks_of(BlockKind::WalData).map(|block| self.container.block(self.storage, block))
     }
 
-    /// The stored block summary.
+    /// What the segment's records say, as it was stored; empty if the segment could not be read then.
     ///
     /// # Errors
     /// Damage, or the storage's error.
-    pub fn block_summary(&self) -> Result<Vec<u8>> {
-        self.only(BlockKind::BlockSummary)
-    }
-
-    /// The stored time index.
-    ///
-    /// # Errors
-    /// Damage, or the storage's error.
-    pub fn time_index(&self) -> Result<Vec<u8>> {
-        self.only(BlockKind::TimeIndex)
-    }
-
-    /// The stored edges.
-    ///
-    /// # Errors
-    /// Damage, or the storage's error.
-    pub fn edges(&self) -> Result<Vec<u8>> {
-        self.only(BlockKind::Edges)
-    }
-
-    fn only(&self, kind: BlockKind) -> Result<Vec<u8>> {
-        self.container.block(self.storage, self.container.only(kind)?)
+    pub fn analysis(&self) -> Result<Vec<u8>> {
+        self.container.block(self.storage, self.container.only(BlockKind::WalAnalysis)?)
     }
 }

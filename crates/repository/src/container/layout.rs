@@ -98,16 +98,12 @@ pub enum BlockKind {
     LateFiles,
     /// A part of a WAL segment.
     WalData,
-    /// A WAL segment's block summary.
-    BlockSummary,
-    /// A WAL segment's time index.
-    TimeIndex,
-    /// The records that cross the borders of a WAL segment.
-    Edges,
+    /// What the records of a WAL segment say: block summary, time index, edges.
+    WalAnalysis,
 }
 
 impl BlockKind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 14] = [
         Self::Document,
         Self::Content,
         Self::Frame,
@@ -121,9 +117,7 @@ impl BlockKind {
         Self::PackList,
         Self::LateFiles,
         Self::WalData,
-        Self::BlockSummary,
-        Self::TimeIndex,
-        Self::Edges,
+        Self::WalAnalysis,
     ];
 
     pub(crate) fn number(self) -> u8 {
@@ -141,9 +135,7 @@ impl BlockKind {
             Self::PackList => 34,
             Self::LateFiles => 35,
             Self::WalData => 48,
-            Self::BlockSummary => 49,
-            Self::TimeIndex => 50,
-            Self::Edges => 51,
+            Self::WalAnalysis => 49,
         }
     }
 

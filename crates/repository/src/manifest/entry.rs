@@ -10,7 +10,6 @@ use crate::names::PackId;
 
 const FILE: u8 = 1;
 const DIRECTORY: u8 = 2;
-const SYMBOLIC_LINK: u8 = 3;
 
 const CONTENT_NONE: u8 = 0;
 const CONTENT_MAP: u8 = 1;
@@ -71,18 +70,15 @@ pub enum EntryKind {
     },
     /// A directory.
     Directory,
-    /// A symbolic link.
-    SymbolicLink {
-        /// Where it leads.
-        target: Vec<u8>,
-    },
 }
 
-/// One file, directory or symbolic link of a backup.
+/// One file or directory of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its path relative to the data directory, bytes as the file system has them; empty for the data directory.
     pub path: Vec<u8>,
+    /// Where the name led, if it was a symbolic link. All else is of what it led to.
+    pub link: Option<Vec<u8>>,
     /// Mode, owner and time.
     pub attributes: Attributes,
     /// What it is.
@@ -95,16 +91,15 @@ impl Entry {
         bytes.push(match self.kind {
             EntryKind::File { .. } => FILE,
             EntryKind::Directory => DIRECTORY,
-            EntryKind::SymbolicLink { .. } => SYMBOLIC_LINK,
         });
         bytes.put_counted(&self.path);
+        bytes.put_counted(self.link.as_deref().unwrap_or_default());
         bytes.put_varint(u64::from(self.attributes.mode));
         bytes.put_varint(u64::from(self.attributes.user));
         bytes.put_varint(u64::from(self.attributes.group));
         bytes.put_zigzag(self.attributes.modified);
         match &self.kind {
             EntryKind::Directory => {}
-            EntryKind::SymbolicLink { target } => bytes.put_counted(target),
             EntryKind::File { size, page_checksums, content, damaged } => {
                 bytes.put_varint(*size);
                 bytes.put_varint(if *page_checksums { PAGE_CHECKSUMS } else { 0 });
@@ -118,6 +113,7 @@ impl Entry {
         let kind = reader.u8()?;
         let path = reader.counted()?.to_vec();
         check_path(&path)?;
+        let link = Some(reader.counted()?.to_vec()).filter(|target| !target.is_empty());
         let attributes = Attributes {
             mode: reader.varint_u32()?,
             user: reader.varint_u32()?,
@@ -126,11 +122,10 @@ impl Entry {
         };
         let kind = match kind {
             DIRECTORY => EntryKind::Directory,
-            SYMBOLIC_LINK => EntryKind::SymbolicLink { target: reader.counted()?.to_vec() },
             FILE => decode_file(reader)?,
             _ => return Err(Malformed::new(format!("an entry of unknown kind {kind}"))),
         };
-        Ok(Self { path, attributes, kind })
+        Ok(Self { path, link, attributes, kind })
     }
 }
 
@@ -251,7 +246,6 @@ pub(super) mod tests {
         prop_oneof![
             3 => file,
             1 => Just(EntryKind::Directory),
-            1 => proptest::collection::vec(any::<u8>(), 0..40).prop_map(|target| EntryKind::SymbolicLink { target }),
         ]
     }
 
@@ -262,11 +256,9 @@ pub(super) mod tests {
             group: user / 2,
             modified,
         });
-        ("[a-z]{1,8}(/[a-z0-9_.]{2,8}x){0,3}", attributes, kind()).prop_map(|(path, attributes, kind)| Entry {
-            path: path.into_bytes(),
-            attributes,
-            kind,
-        })
+        let link = proptest::option::of(proptest::collection::vec(any::<u8>(), 1..40));
+        ("[a-z]{1,8}(/[a-z0-9_.]{2,8}x){0,3}", link, attributes, kind())
+            .prop_map(|(path, link, attributes, kind)| Entry { path: path.into_bytes(), link, attributes, kind })
     }
 
     proptest! {

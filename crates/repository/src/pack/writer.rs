@@ -83,6 +83,11 @@ impl<'repository> PackWriter<'repository> {
         self.id
     }
 
+    /// The number that the next block will have.
+    pub fn next_block(&self) -> u32 {
+        u32::try_from(self.container.block_count()).unwrap_or(u32::MAX)
+    }
+
     /// Whether it is time to finish this pack and begin another.
     pub fn is_full(&self) -> bool {
         self.container.offset() >= FULL_BYTES

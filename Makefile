@@ -1,0 +1,37 @@
+# Everything a developer runs. `make` lists it.
+
+.PHONY: help setup setup-tools setup-servers build lint test demo reference clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: setup-tools setup-servers ## install the test servers and tools that are missing
+
+setup-tools:
+	@scripts/setup-tools
+
+setup-servers:
+	@scripts/setup-servers
+
+build: ## build the release binary, target/release/pgark
+	cargo build --release --locked --package pgark
+
+lint: setup-tools ## check formatting, lints, dependencies, the reference and scripts
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	cargo deny --locked check --hide-inclusion-graph bans licenses sources
+	cargo run --quiet --locked --package xtask -- reference --check
+	scripts/lint-text
+
+test: setup ## run all tests against real servers
+	cargo test --workspace --locked --doc --quiet
+	cargo nextest run --workspace --locked
+
+demo: build ## show a backup, a loss and a restore
+	scripts/demo
+
+reference: ## write docs/reference.md from the option table
+	cargo run --quiet --locked --package xtask -- reference
+
+clean: ## remove what was built
+	cargo clean

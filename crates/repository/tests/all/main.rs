@@ -1,0 +1,20 @@
+//! Tests of the repository as a whole: plain and encrypted, in memory and on a disk. What is pure is tested beside its
+//! code.
+
+mod allocation;
+mod backups;
+mod book;
+mod container;
+mod crash;
+mod draft;
+mod dump;
+mod forged;
+mod golden;
+mod lifecycle;
+mod manifest;
+mod pack;
+mod properties;
+mod restore;
+mod room;
+mod sample;
+mod wal;

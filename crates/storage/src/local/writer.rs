@@ -1,0 +1,131 @@
+//! Objects written as a stream.
+
+use std::io::{self, BufWriter, Write};
+use std::num::NonZeroU64;
+
+use fs_err as fs;
+use pgark_system::durable::{DurableFile, Existing};
+use rustix::fs::Advice;
+
+use super::Place;
+use crate::error::{Error, ErrorKind, Result, kind_of_write};
+use crate::key::Key;
+use crate::operation::Operation;
+use crate::{ObjectWriter, PutMode};
+
+/// Small writes are gathered up to this many bytes.
+const BUFFER: usize = 256 * 1024;
+
+/// How many bytes are written before the kernel is asked to bring them to the disk, so that the sync at the end finds
+/// little left to do.
+const WRITEBACK_WINDOW: u64 = 8 * 1024 * 1024;
+
+/// An object of a [`LocalStorage`](super::LocalStorage) under way.
+#[derive(Debug)]
+pub(super) struct LocalWriter {
+    file: BufWriter<DurableFile>,
+    place: Place,
+    key: Key,
+    written: u64,
+    /// How many of them were handed on to the disk.
+    handed_on: u64,
+    failed: bool,
+}
+
+impl LocalWriter {
+    pub(super) fn new(file: DurableFile, place: Place, key: Key) -> Self {
+        let file = BufWriter::with_capacity(BUFFER, file);
+        Self { file, place, key, written: 0, handed_on: 0, failed: false }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.written += bytes.len() as u64;
+        if self.written - self.handed_on >= WRITEBACK_WINDOW {
+            // From one window before: what was handed on then is on the disk by now and leaves the page cache.
+            let start = self.handed_on.saturating_sub(WRITEBACK_WINDOW);
+            not_needed_again(self.file.get_ref().file(), start, self.written - start);
+            self.handed_on = self.written;
+        }
+        Ok(())
+    }
+
+    fn error(&self, operation: Operation, error: io::Error) -> Error {
+        self.place.error(kind_of_write(&error), operation, Some(&self.key), error)
+    }
+}
+
+impl ObjectWriter for LocalWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.failed {
+            return Err(self.error(Operation::Write, lost()));
+        }
+        self.append(bytes).map_err(|error| {
+            self.failed = true;
+            self.error(Operation::Write, error)
+        })
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        if self.failed {
+            return Err(self.error(Operation::Finish, lost()));
+        }
+        self.file.flush().map_err(|error| self.error(Operation::Finish, error))?;
+        let Self { file, place, key, .. } = *self;
+        let (file, _flushed) = file.into_parts();
+        let same_file = file.file().try_clone();
+        commit(file, &place, Operation::Finish, &key, PutMode::Create)?;
+        if let Ok(same_file) = same_file {
+            not_needed_again(&same_file, 0, 0);
+        }
+        Ok(())
+    }
+}
+
+/// Gives a written file its name.
+pub(super) fn commit(file: DurableFile, place: &Place, operation: Operation, key: &Key, mode: PutMode) -> Result<()> {
+    let existing = match mode {
+        PutMode::Create => Existing::Keep,
+        PutMode::Replace => Existing::Replace,
+    };
+    file.commit(existing).map_err(|error| {
+        let kind = commit_kind(mode, error.kind(), place.path(Some(key)).is_dir());
+        place.error(kind.unwrap_or_else(|| kind_of_write(&error)), operation, Some(key), error)
+    })
+}
+
+/// What an error of the last step means beyond what its kind says, where it does.
+fn commit_kind(mode: PutMode, error: io::ErrorKind, is_directory: bool) -> Option<ErrorKind> {
+    match (mode, error) {
+        (PutMode::Create, io::ErrorKind::AlreadyExists) if is_directory => Some(ErrorKind::Invalid),
+        // The directory has let us create the file a moment ago; what is refused is the link.
+        (PutMode::Create, io::ErrorKind::PermissionDenied) => Some(ErrorKind::Unsupported),
+        _ => None,
+    }
+}
+
+/// Tells the kernel that a range of a file (all of it from `start` on for a length of 0) will not be read soon: what is
+/// dirty starts on its way to the disk, what is clean leaves the page cache to the database. Only advice, so that a
+/// refusal does not matter.
+fn not_needed_again(file: &fs::File, start: u64, length: u64) {
+    let _refused = rustix::fs::fadvise(file.file(), start, NonZeroU64::new(length), Advice::DontNeed);
+}
+
+fn lost() -> io::Error {
+    io::Error::other("a write before has failed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_without_links_is_told_from_one_that_may_not_be_written() {
+        // What vfat answers to a link.
+        let refused = io::ErrorKind::PermissionDenied;
+        assert_eq!(commit_kind(PutMode::Create, refused, false), Some(ErrorKind::Unsupported));
+        assert_eq!(commit_kind(PutMode::Replace, refused, false), None);
+        assert_eq!(commit_kind(PutMode::Create, io::ErrorKind::AlreadyExists, false), None);
+        assert_eq!(commit_kind(PutMode::Create, io::ErrorKind::ReadOnlyFilesystem, false), None);
+    }
+}
