@@ -1,0 +1,86 @@
+//! Rules that concern more than one option.
+
+use crate::compression;
+use crate::configuration::Configuration;
+use crate::error::{Error, ErrorKind};
+use crate::option;
+
+/// Checks a configuration as a whole; gives what is odd about it, but no reason not to go on.
+pub(crate) fn check(configuration: &Configuration) -> Result<Vec<String>, Error> {
+    check_stanza(configuration)?;
+    check_repository_choice(configuration)?;
+    check_repository_paths(configuration)?;
+    check_compression_level(configuration)?;
+    Ok(odd_compression(configuration).into_iter().collect())
+}
+
+/// The name of a stanza is a section of files and a directory of repositories.
+fn check_stanza(configuration: &Configuration) -> Result<(), Error> {
+    let Some(stanza) = configuration.optional_text(&option::STANZA) else { return Ok(()) };
+    let reserved = ["global", ".", ".."].contains(&stanza);
+    if !reserved && !stanza.contains(|letter: char| letter == '/' || letter == ':' || letter.is_control()) {
+        return Ok(());
+    }
+    let message = format!("'{stanza}' is not valid for '{}' option", option::STANZA.name);
+    let error = Error::new(ErrorKind::OptionInvalidValue, message)
+        .hint("a stanza is named like a directory, but not global, and has no colon");
+    Err(configuration.source(&option::STANZA).trace(error))
+}
+
+/// `--repo` must name a repository that is configured.
+fn check_repository_choice(configuration: &Configuration) -> Result<(), Error> {
+    if !configuration.takes(&option::REPO) {
+        return Ok(());
+    }
+    let configured = |key: i64| configuration.repository_keys().iter().any(|known| i64::from(*known) == key);
+    match configuration.optional_integer(&option::REPO) {
+        Some(key) if !configured(key) => {
+            let message = format!("key '{key}' is not valid for '{}' option", option::REPO.name);
+            Err(Error::new(ErrorKind::OptionInvalidValue, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Two repositories in one place would be one repository that is written to twice.
+fn check_repository_paths(configuration: &Configuration) -> Result<(), Error> {
+    if !configuration.takes(option::REPO_PATH.at(1)) {
+        return Ok(());
+    }
+    let keys = configuration.repository_keys();
+    let path = |key: u32| configuration.path(option::REPO_PATH.at(key));
+    for (place, one) in keys.iter().enumerate() {
+        if let Some(other) = keys[place + 1..].iter().find(|other| path(**other) == path(*one)) {
+            let message = format!(
+                "local repo{one} and repo{other} paths are both '{}' but must be different",
+                path(*one).display()
+            );
+            return Err(Error::new(ErrorKind::OptionInvalidValue, message));
+        }
+    }
+    Ok(())
+}
+
+/// Each type of compression has levels of its own.
+fn check_compression_level(configuration: &Configuration) -> Result<(), Error> {
+    if !configuration.takes(&option::COMPRESS_LEVEL) {
+        return Ok(());
+    }
+    let Some(level) = configuration.optional_integer(&option::COMPRESS_LEVEL) else { return Ok(()) };
+    let kind = configuration.text(&option::COMPRESS_TYPE);
+    let Some(levels) = compression::levels(kind).filter(|levels| !levels.contains(&level)) else { return Ok(()) };
+    let (level_name, kind_name) = (option::COMPRESS_LEVEL.name, option::COMPRESS_TYPE.name);
+    let message = format!("'{level}' is out of range for '{level_name}' option when '{kind_name}' option = '{kind}'");
+    let range = format!("allowed range is {} to {} inclusive", levels.start(), levels.end());
+    let error = Error::new(ErrorKind::OptionInvalidValue, message).hint(range);
+    Err(configuration.source(&option::COMPRESS_LEVEL).trace(error))
+}
+
+fn odd_compression(configuration: &Configuration) -> Option<String> {
+    let is_set = |definition| configuration.takes(definition) && configuration.is_set(definition);
+    (is_set(&option::COMPRESS) && is_set(&option::COMPRESS_TYPE)).then(|| {
+        "'compress' and 'compress-type' options should not both be set: 'compress-type' is used, 'compress' is \
+         deprecated"
+            .to_owned()
+    })
+}

@@ -1,0 +1,308 @@
+//! The table of commands.
+
+use crate::error::{Error, ErrorKind};
+
+/// A command of pgark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the table below says what each of them does")]
+pub enum Command {
+    Annotate,
+    ArchiveGet,
+    ArchivePush,
+    Backup,
+    Check,
+    Expire,
+    Help,
+    Info,
+    RepoGet,
+    RepoLs,
+    Restore,
+    Server,
+    ServerPing,
+    StanzaCreate,
+    StanzaDelete,
+    StanzaUpgrade,
+    Start,
+    Stop,
+    Verify,
+    Version,
+}
+
+/// What the table says about one command.
+#[derive(Debug)]
+pub(crate) struct Definition {
+    pub(crate) command: Command,
+    pub(crate) name: &'static str,
+    /// Whether it can be run. One that can't is known so that it is refused with a clear word.
+    pub(crate) available: bool,
+    /// What each parameter is, in order; all of them are required.
+    pub(crate) parameters: &'static [&'static str],
+    /// What it does, in a few words.
+    pub(crate) summary: &'static str,
+    /// What it does, in full. Paragraphs are parted by an empty line.
+    pub(crate) description: &'static str,
+}
+
+const fn now(command: Command, name: &'static str, summary: &'static str, description: &'static str) -> Definition {
+    Definition { command, name, available: true, parameters: &[], summary, description }
+}
+
+const fn later(command: Command, name: &'static str, summary: &'static str, description: &'static str) -> Definition {
+    Definition { command, name, available: false, parameters: &[], summary, description }
+}
+
+impl Definition {
+    const fn takes(mut self, parameters: &'static [&'static str]) -> Self {
+        self.parameters = parameters;
+        self
+    }
+}
+
+/// All commands, in the order of [`Command`], which is that of their names but for `start`.
+static COMMANDS: [Definition; 20] = [
+    later(
+        Command::Annotate,
+        "annotate",
+        "add, change or remove annotations of a backup",
+        "Annotations are key/value pairs that the info command shows. A key that is given an empty value is removed.",
+    ),
+    now(
+        Command::ArchiveGet,
+        "archive-get",
+        "get a WAL segment from the archive",
+        "Meant to be PostgreSQL's restore_command, which restore writes: `pgark --stanza=demo archive-get %f \"%p\"`. \
+         The repositories are asked in the order of their index, or only the one named by --repo.\n\n\
+         It exits 0 when the segment is in place and 1 when no repository has it. Whatever else goes wrong ends with \
+         an exit code above 125, at which PostgreSQL stops, instead of opening with transactions missing.",
+    )
+    .takes(&["WAL segment to get", "path to copy WAL segment"]),
+    now(
+        Command::ArchivePush,
+        "archive-push",
+        "push a WAL segment to the archive",
+        "Meant to be PostgreSQL's archive_command: `pgark --stanza=demo archive-push %p`. The segment goes to every \
+         configured repository. It exits 0 only when each of them holds the segment durably; a repository that fails \
+         does not keep the others from storing it.",
+    )
+    .takes(&["WAL segment to push"]),
+    now(
+        Command::Backup,
+        "backup",
+        "back up a database cluster",
+        "The backup goes to the first configured repository, or to the one named by --repo. It becomes visible only \
+         once all it needs is stored, the WAL from its start to its stop included. Run it from cron or another \
+         scheduler.",
+    ),
+    now(
+        Command::Check,
+        "check",
+        "check the configuration",
+        "Connects to PostgreSQL, compares it with the stanza in each repository, switches the WAL segment and waits \
+         until the segment has reached the archive. Run it after stanza-create and after each change of the \
+         configuration. Without --stanza every stanza of the configuration file is checked.",
+    ),
+    later(
+        Command::Expire,
+        "expire",
+        "remove backups and WAL that retention no longer asks for",
+        "Works by the repoN-retention options of each repository, or on one backup set named by --set.",
+    ),
+    now(
+        Command::Help,
+        "help",
+        "get help",
+        "`pgark help` lists the commands, `pgark help backup` describes a command and lists its options, and \
+         `pgark help backup type` describes one option.",
+    ),
+    now(
+        Command::Info,
+        "info",
+        "show the stanzas, backups and WAL of the repositories",
+        "Text is for people and may change. JSON (--output=json) is for programs and has pgBackRest's keys. Without \
+         --stanza every stanza of the repositories is shown.",
+    ),
+    later(
+        Command::RepoGet,
+        "repo-get",
+        "get a file from a repository",
+        "Writes one object of the repository to standard output, decrypted.",
+    )
+    .takes(&["source file"]),
+    later(
+        Command::RepoLs,
+        "repo-ls",
+        "list the files of a repository",
+        "Lists the objects below one path of the repository, as text or JSON.",
+    ),
+    now(
+        Command::Restore,
+        "restore",
+        "restore a database cluster",
+        "Restores the newest backup of the first repository that has one, or the one named by --set and --repo, and \
+         writes the recovery settings that --type asks for. With a target the newest backup that lies before it is \
+         chosen.\n\n\
+         The data directory must be empty, or --delta must be given: then what is there is compared with the backup \
+         and only what differs is fetched.",
+    ),
+    later(
+        Command::Server,
+        "server",
+        "serve this host's repositories and clusters to other hosts",
+        "pgBackRest's TLS server. It is not planned in this form.",
+    ),
+    later(
+        Command::ServerPing,
+        "server-ping",
+        "ask a server whether it is there",
+        "The counterpart of the server command. It is not planned in this form.",
+    ),
+    now(
+        Command::StanzaCreate,
+        "stanza-create",
+        "create a stanza in the repositories",
+        "Run it once the stanza is configured, and again after a repository was added. It creates the repository \
+         where there is none and the stanza in each repository that lacks it; what is there already is checked and \
+         left as it is.",
+    ),
+    later(
+        Command::StanzaDelete,
+        "stanza-delete",
+        "delete a stanza from a repository",
+        "Removes every backup and the whole WAL archive of the stanza from one repository.",
+    ),
+    later(
+        Command::StanzaUpgrade,
+        "stanza-upgrade",
+        "tell a stanza of a new PostgreSQL version",
+        "Run it after pg_upgrade, once pgN-path names the new cluster.",
+    ),
+    later(
+        Command::Start,
+        "start",
+        "allow pgark to run again",
+        "Takes back what the stop command has forbidden, for one stanza or for all.",
+    ),
+    later(
+        Command::Stop,
+        "stop",
+        "keep pgark from running",
+        "New commands fail until start is run, for one stanza or for all. Running ones finish, unless --force ends \
+         them.",
+    ),
+    later(
+        Command::Verify,
+        "verify",
+        "verify the contents of a repository",
+        "Proves that every backup can be restored and recovered: objects, hashes, maps and an unbroken WAL.",
+    ),
+    now(
+        Command::Version,
+        "version",
+        "show the version",
+        "Shows pgark's version, as text or as a number that grows with it.",
+    ),
+];
+
+impl Command {
+    /// Every command, by name.
+    pub fn all() -> impl Iterator<Item = Self> {
+        COMMANDS.iter().map(|definition| definition.command)
+    }
+
+    pub(crate) fn definition(self) -> &'static Definition {
+        &COMMANDS[self as usize]
+    }
+
+    /// The name as it is written on a command line, for example `archive-push`.
+    pub fn name(self) -> &'static str {
+        self.definition().name
+    }
+
+    /// The command called `name`, or the only one whose name begins so.
+    pub(crate) fn find(name: &str) -> Result<Self, Error> {
+        if let Some(exact) = Self::all().find(|command| command.name() == name) {
+            return Ok(exact);
+        }
+        let invalid = Error::new(ErrorKind::CommandInvalid, format!("invalid command '{name}'"));
+        let fitting: Vec<_> = Self::all().filter(|command| command.name().starts_with(name)).collect();
+        match fitting[..] {
+            [only] => Ok(only),
+            [] => Err(invalid),
+            _ => Err(invalid.hint(format!("it could be {}", quoted(fitting.iter().map(|command| command.name()))))),
+        }
+    }
+
+    /// Refuses a command that a later version brings.
+    pub(crate) fn require_available(self) -> Result<(), Error> {
+        if self.definition().available {
+            return Ok(());
+        }
+        let available = Self::all().filter(|command| command.definition().available).map(Self::name);
+        let message = format!("command '{}' is not available yet", self.name());
+        Err(Error::new(ErrorKind::FeatureNotSupported, message)
+            .hint(format!("available commands are {}", quoted(available))))
+    }
+
+    /// Checks that as many parameters are there as the command takes.
+    pub(crate) fn check_parameters(self, given: usize) -> Result<(), Error> {
+        let wanted = self.definition().parameters;
+        if given > 0 && wanted.is_empty() {
+            return Err(Error::new(ErrorKind::ParameterInvalid, "command does not allow parameters"));
+        }
+        if given > wanted.len() {
+            return Err(Error::new(ErrorKind::ParameterInvalid, "extra parameters found"));
+        }
+        match wanted.get(given) {
+            Some(missing) => Err(Error::new(ErrorKind::ParameterRequired, format!("{missing} required"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `'a', 'b', 'c'`
+pub(crate) fn quoted<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_command_lies_where_its_number_says() {
+        for (place, definition) in COMMANDS.iter().enumerate() {
+            assert_eq!(definition.command as usize, place, "{}", definition.name);
+            assert_eq!(definition.command.name(), definition.name);
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_enough_where_it_fits_one_command_only() {
+        assert_eq!(Command::find("archive-p"), Ok(Command::ArchivePush));
+        assert_eq!(Command::find("b"), Ok(Command::Backup));
+        assert_eq!(Command::find("res"), Ok(Command::Restore));
+        // Exact, though it is a prefix of server-ping too.
+        assert_eq!(Command::find("server"), Ok(Command::Server));
+    }
+
+    #[test]
+    fn what_fits_no_command_or_several_is_refused() {
+        let bogus = Command::find("bogus").unwrap_err();
+        assert_eq!((bogus.kind(), bogus.to_string().as_str()), (ErrorKind::CommandInvalid, "invalid command 'bogus'"));
+        assert!(bogus.hints().is_empty());
+        let ambiguous = Command::find("archive").unwrap_err();
+        assert_eq!(ambiguous.hints(), ["it could be 'archive-get', 'archive-push'"]);
+        assert_eq!(Command::find("").unwrap_err().kind(), ErrorKind::CommandInvalid);
+    }
+
+    #[test]
+    fn parameters_are_counted() {
+        let error = |command: Command, given| command.check_parameters(given).unwrap_err().to_string();
+        assert_eq!(Command::ArchivePush.check_parameters(1), Ok(()));
+        assert_eq!(error(Command::ArchivePush, 0), "WAL segment to push required");
+        assert_eq!(error(Command::ArchiveGet, 0), "WAL segment to get required");
+        assert_eq!(error(Command::ArchiveGet, 1), "path to copy WAL segment required");
+        assert_eq!(error(Command::ArchiveGet, 3), "extra parameters found");
+        assert_eq!(error(Command::Backup, 1), "command does not allow parameters");
+    }
+}

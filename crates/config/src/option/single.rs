@@ -1,0 +1,187 @@
+//! Options that may be given on the command line only, most of them for a single command.
+
+use super::commands::{CHOOSING_REPOSITORY, LOOKING_BACK};
+use super::definition::{Choice, boolean, choice, integer, later, now, text};
+use super::options;
+use crate::command::Command::{
+    Annotate, Backup, Check, Expire, Info, RepoGet, RepoLs, Restore, StanzaCreate, StanzaDelete, StanzaUpgrade, Stop,
+    Verify, Version,
+};
+
+static TEXT_OR_JSON: &[Choice] = &[now("text", "for people"), now("json", "for programs")];
+
+options! {
+    [Command]
+
+    BACKUP_TYPE, "type", "the type of backup",
+        "A full backup depends on no other. It is the default for as long as it is the only type there is."
+        => choice(&[
+            now("full", "all files of the cluster"),
+            later("diff", "what has changed since the last full backup"),
+            later("incr", "what has changed since the last backup"),
+        ]).on_command_line().default("full").of(&[Backup]);
+
+    INFO_TYPE, "type", "show only backups of this type",
+        "Without it backups of every type are shown."
+        => choice(&[
+            now("full", "full backups"),
+            now("diff", "differential backups"),
+            now("incr", "incremental backups"),
+        ]).on_command_line().of(&[Info]);
+
+    RESTORE_TYPE, "type", "how far to recover",
+        "Says which recovery settings are written into the restored cluster."
+        => choice(&[
+            now("default", "to the end of the archive"),
+            later("preserve", "as the settings say that are there already"),
+            now("immediate", "only until the cluster is consistent"),
+            later("standby", "go on as a standby"),
+            now("none", "write no settings; only WAL in pg_wal is replayed, and no new timeline begins"),
+            now("name", "to the restore point named by --target"),
+            now("time", "to the time in --target"),
+            now("lsn", "to the LSN in --target"),
+            now("xid", "to the transaction in --target"),
+        ]).on_command_line().default("default").of(&[Restore]);
+
+    TARGET, "target", "where recovery ends",
+        "A time (2026-11-22 12:00:00+00), an LSN (0/6000028), a transaction id or the name of a restore point, as \
+         --type says. A time without a zone is in the local time zone."
+        => text().on_command_line().required().needs("type", &["lsn", "name", "time", "xid"]).of(&[Restore]);
+
+    TARGET_ACTION, "target-action", "what PostgreSQL does when it has reached the target",
+        "PostgreSQL's recovery_target_action. pause needs hot_standby=on; without it PostgreSQL shuts down instead."
+        => choice(&[
+            now("pause", "wait, so that the data can be looked at"),
+            now("promote", "open for writing on a new timeline"),
+            now("shutdown", "shut down"),
+        ]).on_command_line().default("pause")
+            .needs("type", &["immediate", "lsn", "name", "time", "xid"]).of(&[Restore]);
+
+    TARGET_EXCLUSIVE, "target-exclusive", "whether recovery ends just before the target",
+        "With y the transaction that is the target is not recovered."
+        => boolean("n").on_command_line().needs_or("type", &["lsn", "time", "xid"], Some("n")).of(&[Restore]);
+
+    TARGET_TIMELINE, "target-timeline", "the timeline to recover along",
+        "A number, current or latest: PostgreSQL's recovery_target_timeline."
+        => text().on_command_line()
+            .needs("type", &["default", "lsn", "name", "standby", "time", "xid"]).of(&[Restore]);
+
+    RESTORE_SET, "set", "the backup to restore",
+        "A label as info shows it. latest is the newest backup that suits the target, if there is one."
+        => text().on_command_line().default("latest").of(&[Restore]);
+
+    INFO_SET, "set", "the backup to show in detail",
+        "Adds databases, tablespaces, links, annotations and errors to what is shown."
+        => text().on_command_line().needs("stanza", &[]).of(&[Info]);
+
+    ANNOTATE_SET, "set", "the backup to annotate",
+        "A label as info shows it."
+        => text().on_command_line().required().of(&[Annotate]).later();
+
+    EXPIRE_SET, "set", "the backup to expire",
+        "A label as info shows it. The backup goes whatever retention says, unless it is the last one."
+        => text().on_command_line().of(&[Expire]).later();
+
+    VERIFY_SET, "set", "the backup to verify",
+        "A label as info shows it. Without it every backup and the whole archive are verified."
+        => text().on_command_line().of(&[Verify]).later();
+
+    REPO, "repo", "the repository to use",
+        "The index of a configured repository: 2 for the one whose options begin with repo2."
+        => integer(1, 256).on_command_line().of(CHOOSING_REPOSITORY);
+
+    REPO_TARGET_TIME, "repo-target-time", "read the repository as it was at this time",
+        "For storage that keeps old versions of objects: finds what was deleted or damaged later."
+        => text().on_command_line().of(LOOKING_BACK).later_never_ignored();
+
+    ONLINE, "online", "whether PostgreSQL is running and to be connected to",
+        "With n the cluster must be shut down; stanza-create then reads what it needs from pg_control, and backup \
+         copies pg_wal instead of waiting for the archive."
+        => boolean("y").on_command_line().of(&[Backup, StanzaCreate, StanzaUpgrade]);
+
+    RESTORE_FORCE, "force", "overwrite what is in the data directory",
+        "Without --delta the directory is emptied first, if it is that of a cluster. With --delta files are compared \
+         by size and time instead of by content."
+        => boolean("n").on_command_line().of(&[Restore]);
+
+    BACKUP_FORCE, "force", "back up offline although PostgreSQL seems to be running",
+        "For a crashed cluster whose postmaster.pid was left. A running cluster gives a damaged backup."
+        => boolean("n").on_command_line().of(&[Backup]).later();
+
+    STANZA_CREATE_FORCE, "force", "taken for old scripts",
+        "Once overwrote what was in the repository; pgBackRest ignores it as well."
+        => boolean("n").on_command_line().of(&[StanzaCreate])
+            .no_effect("stanza-create never overwrites what is in a repository");
+
+    STANZA_DELETE_FORCE, "force", "delete the stanza although PostgreSQL is running",
+        "Without it the cluster must be shut down."
+        => boolean("n").on_command_line().of(&[StanzaDelete]).later();
+
+    STOP_FORCE, "force", "end running commands",
+        "Without it they finish."
+        => boolean("n").on_command_line().of(&[Stop]).later();
+
+    INFO_OUTPUT, "output", "the form of the output",
+        "JSON has pgBackRest's keys."
+        => choice(TEXT_OR_JSON).on_command_line().default("text").of(&[Info]);
+
+    REPO_LS_OUTPUT, "output", "the form of the output",
+        "Text has one name on each line. JSON has type, size and time too."
+        => choice(TEXT_OR_JSON).on_command_line().default("text").of(&[RepoLs]).later();
+
+    VERIFY_OUTPUT, "output", "the form of the output",
+        "Without text only errors and warnings are shown."
+        => choice(&[now("none", "nothing"), now("text", "for people")])
+            .on_command_line().default("none").of(&[Verify]).later();
+
+    VERSION_OUTPUT, "output", "the form of the output",
+        "The number is 1000000 times major plus 1000 times minor plus patch."
+        => choice(&[now("text", "for people"), now("num", "a number that grows with the version")])
+            .on_command_line().default("text").of(&[Version]);
+
+    DETAIL_LEVEL, "detail-level", "how much to show",
+        "progress reads little of the repository and is quick."
+        => choice(&[now("full", "everything"), now("progress", "only what is running and how far it is")])
+            .on_command_line().default("full").of(&[Info]);
+
+    REPORT, "report", "write a report of the check",
+        "Collects what support would ask for."
+        => boolean("n").on_command_line().of(&[Check]).later();
+
+    DRY_RUN, "dry-run", "show what would be removed, and remove nothing",
+        "The plan is logged, each line marked [DRY-RUN]."
+        => boolean("n").on_command_line().of(&[Expire]).later_never_ignored();
+
+    OLDEST, "oldest", "expire the oldest full backup",
+        "With all that depends on it, if a newer full backup remains."
+        => boolean("n").on_command_line().of(&[Expire]).later();
+
+    ARCHIVE_EXPIRE_BEFORE, "archive-expire-before", "remove WAL older than this segment",
+        "Only WAL that no backup needs. Meant for archives without backups."
+        => text().on_command_line().of(&[Expire]).later();
+
+    VERBOSE, "verbose", "show what is in order too",
+        "Without it only what is wrong is shown."
+        => boolean("n").on_command_line().of(&[Verify]).later();
+
+    FILTER, "filter", "show only names that fit this regular expression",
+        "Holds for the path below the one that is listed."
+        => text().on_command_line().of(&[RepoLs]).later();
+
+    RECURSE, "recurse", "list what lies deeper too",
+        "Names are then paths, relative to the one that is listed."
+        => boolean("n").on_command_line().of(&[RepoLs]).later();
+
+    SORT, "sort", "the order of the output",
+        "By name."
+        => choice(&[now("none", "as the storage lists them"), now("asc", "ascending"), now("desc", "descending")])
+            .on_command_line().default("asc").of(&[RepoLs]).later();
+
+    IGNORE_MISSING, "ignore-missing", "exit 1 without an error if the file does not exist",
+        "Any other failure is an error still."
+        => boolean("n").on_command_line().of(&[RepoGet]).later();
+
+    RAW, "raw", "do not decrypt the file",
+        "Writes what is stored, byte for byte."
+        => boolean("n").on_command_line().of(&[RepoGet]).later();
+}
