@@ -1,1 +1,17 @@
-//! placeholder
+//! The work of pgark: archiving WAL, taking backups, bringing them back, checking, telling what there is.
+//!
+//! Each command is a module with its settings, its function and its report. Settings are typed: nothing here knows of
+//! option names but in hints. [`stanza`] opens what the commands work on.
+
+pub mod archive_get;
+pub mod archive_push;
+pub mod backup;
+pub mod check;
+mod error;
+pub mod info;
+mod lock;
+pub mod restore;
+pub mod stanza;
+pub mod stanza_create;
+
+pub use error::{Error, ErrorKind, Result};

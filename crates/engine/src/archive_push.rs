@@ -1,0 +1,154 @@
+//! Putting one WAL file into every repository.
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use pgark_postgres::wal::name::WalFileName;
+use pgark_postgres::wal::segment::{SegmentAnalysis, analyse};
+use pgark_repository::StanzaName;
+use pgark_repository::container::WriteOptions;
+use pgark_repository::wal::{Stored, WalDocument};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::stanza::{Identity, RepositorySettings, Stanza};
+
+/// What is to be pushed.
+#[derive(Debug)]
+pub struct ArchivePushSettings {
+    /// The stanza.
+    pub stanza: StanzaName,
+    /// The WAL file, as PostgreSQL gives it: `%p`.
+    pub file: PathBuf,
+    /// The data directory, to which `file` may be relative.
+    pub data_directory: Option<PathBuf>,
+    /// The repositories.
+    pub repositories: Vec<RepositorySettings>,
+    /// Whether the segment's header is checked against the stanza.
+    pub header_check: bool,
+    /// How the WAL object is written.
+    pub write: WriteOptions,
+}
+
+/// A WAL file as it was read.
+struct WalFile {
+    name: WalFileName,
+    bytes: Vec<u8>,
+    analysis: Option<SegmentAnalysis>,
+}
+
+/// Pushes the file to every repository. Each gets it whatever becomes of the others, and all must have it for success.
+///
+/// # Errors
+/// [`ErrorKind::ArchiveDuplicate`] where other content has the name; [`ErrorKind::ArchiveMismatch`] where the file is
+/// another cluster's; or what the file system or a storage says.
+pub fn run(settings: &ArchivePushSettings) -> Result<()> {
+    let path = absolute(settings);
+    let file = read(&path, settings.header_check)?;
+    let mut errors = Vec::new();
+    for repository in &settings.repositories {
+        if let Err(error) = push(settings, &file, repository) {
+            errors.push((repository.key, error));
+        }
+    }
+    combine(errors)
+}
+
+fn absolute(settings: &ArchivePushSettings) -> PathBuf {
+    match &settings.data_directory {
+        // Joining an absolute path gives that path.
+        Some(directory) => directory.join(&settings.file),
+        None => settings.file.clone(),
+    }
+}
+
+fn read(path: &Path, header_check: bool) -> Result<WalFile> {
+    let name: WalFileName =
+        path.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse().map_err(|error| {
+            Error::new(ErrorKind::ParameterInvalid, format!("'{}' can't be archived", path.display()))
+                .hint("pass the path of a WAL file: archive-push %p")
+                .source(error)
+        })?;
+    let bytes = fs::read(path)?;
+    let is_segment = matches!(name, WalFileName::Segment(_) | WalFileName::Partial(_));
+    let analysis = match analyse(&bytes) {
+        _ if !is_segment => None,
+        Ok(analysis) => Some(analysis),
+        Err(_) if !header_check => None,
+        Err(error) => {
+            let message = format!("WAL file '{}' can't be archived: {error}", path.display());
+            return Err(Error::new(ErrorKind::FileInvalid, message)
+                .hint("is this file a WAL segment of this cluster? --no-archive-header-check stores it as it is")
+                .source(error));
+        }
+    };
+    Ok(WalFile { name, bytes, analysis })
+}
+
+fn push(settings: &ArchivePushSettings, file: &WalFile, to: &RepositorySettings) -> Result<()> {
+    let repository = to.open()?;
+    let stanza = Stanza::open(&repository, &settings.stanza)?;
+    let stored = store(settings, file, &stanza)?;
+    let (name, key) = (file.name, to.key);
+    match stored {
+        Stored::New => tracing::info!("pushed WAL file '{name}' to the repo{key} archive"),
+        Stored::Already => tracing::warn!(
+            "WAL file '{name}' already exists in the repo{key} archive with the same checksum\nHINT: this is valid in some recovery scenarios but may also indicate a problem"
+        ),
+    }
+    Ok(())
+}
+
+fn store(settings: &ArchivePushSettings, file: &WalFile, stanza: &Stanza<'_>) -> Result<Stored> {
+    let cluster = match &file.analysis {
+        Some(analysis) => {
+            let identity = Identity { version: analysis.header.version, system_id: analysis.header.system_id };
+            let what = format!("WAL file '{}'", file.name);
+            stanza.expect_current(identity, ErrorKind::ArchiveMismatch, &what)?
+        }
+        None => stanza.current(),
+    };
+    let archive = stanza.archive(cluster);
+    let name = file.name.to_string();
+    let result = match file.name {
+        WalFileName::Segment(segment) | WalFileName::Partial(segment) => {
+            let document = WalDocument {
+                version: cluster.version.clone(),
+                system_id: cluster.system_id.clone(),
+                timeline: segment.timeline.0,
+                segment: name.clone(),
+                size: file.bytes.len() as u64,
+                hash: String::new(),
+            };
+            let analysis = file.analysis.as_ref().map(SegmentAnalysis::encode).unwrap_or_default();
+            archive.store_segment(document, &file.bytes, &analysis, settings.write)
+        }
+        WalFileName::History(_) | WalFileName::BackupHistory { .. } => archive.store_history(&name, &file.bytes),
+    };
+    result.map_err(|error| match error {
+        pgark_repository::Error::Conflict { .. } => Error::new(
+            ErrorKind::ArchiveDuplicate,
+            format!("WAL file '{name}' already exists in the repo{} archive with a different checksum", stanza.key()),
+        )
+        .hint("check that no other cluster archives to the same stanza"),
+        error => error.into(),
+    })
+}
+
+/// One error that stands for those of several repositories.
+pub(crate) fn combine(mut errors: Vec<(u32, Error)>) -> Result<()> {
+    match errors.len() {
+        0 => Ok(()),
+        1 => Err(errors.remove(0).1),
+        _ => {
+            let messages: Vec<_> =
+                errors.iter().map(|(key, error)| format!("repo{key}: {}", error.full_message())).collect();
+            let mut combined = Error::new(ErrorKind::Command, messages.join("\n"));
+            for hint in errors.iter().flat_map(|(_, error)| error.hints()) {
+                if !combined.hints().contains(hint) {
+                    combined = combined.hint(hint.clone());
+                }
+            }
+            Err(combined)
+        }
+    }
+}

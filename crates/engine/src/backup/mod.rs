@@ -1,0 +1,392 @@
+//! Taking a backup.
+//!
+//! The steps are those of `docs/format.md`, section 9: a session, packs, maps, and at the very end the manifest, which
+//! commits. Interrupted at any point before that, a backup leaves nothing that a user sees.
+
+mod collector;
+mod copy;
+mod label;
+mod owners;
+mod packs;
+mod reader;
+mod wal;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use pgark_postgres::Lsn;
+use pgark_postgres::client::{ConnectSettings, Connection, StartedBackup, StoppedBackup};
+use pgark_postgres::control::{CONTROL_FILE_PATH, ControlFile};
+use pgark_postgres::data_directory::{Contents, Context, Entry, walk};
+use pgark_postgres::label::{BACKUP_LABEL_FILE, TABLESPACE_MAP_FILE};
+use pgark_postgres::process::{Running, running};
+use pgark_postgres::wal::name::{SegmentName, Timeline};
+use pgark_repository::container::WriteOptions;
+use pgark_repository::manifest::{
+    BackupPoint, ClusterIdentity, Database, ManifestDocument, ManifestWriter, Tablespace,
+};
+use pgark_repository::repository::Cluster;
+use pgark_repository::session::{Session, SessionKind};
+use pgark_repository::{Label, LabelKind, StanzaName};
+use pgark_system::clock;
+
+use self::collector::{Collected, Collector, FileRead};
+use self::copy::{CopySettings, copy};
+use self::packs::Packs;
+use self::reader::{ChecksumRule, RangeReader};
+use crate::check::ensure_archiving;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lock;
+use crate::stanza::{Identity, OpenRepository, Stanza};
+
+/// How a backup is to be taken.
+#[derive(Debug)]
+pub struct BackupSettings {
+    /// The stanza.
+    pub stanza: StanzaName,
+    /// The data directory.
+    pub data_directory: PathBuf,
+    /// The running server; `None` for a backup of a cluster that is shut down.
+    pub connection: Option<ConnectSettings>,
+    /// Whether to back up though a server seems to run, without a connection to it.
+    pub force: bool,
+    /// Whether the first checkpoint is made at once, instead of when it is due.
+    pub start_fast: bool,
+    /// Whether to wait for the WAL that the backup needs, and to check that WAL is archived at all.
+    pub archive_check: bool,
+    /// Whether to check that `archive_mode` is one that serves.
+    pub archive_mode_check: bool,
+    /// How long to wait for each WAL segment.
+    pub archive_timeout: Duration,
+    /// Whether page checksums are checked; if the cluster has them, when `None`.
+    pub checksum_page: Option<bool>,
+    /// What is left out, relative to the data directory.
+    pub exclude: Vec<PathBuf>,
+    /// What the user writes on the backup.
+    pub annotations: BTreeMap<String, String>,
+    /// How many workers read.
+    pub workers: usize,
+    /// How packs are written.
+    pub write: WriteOptions,
+    /// How the compression is told, as `zst:3`.
+    pub compression: String,
+    /// Where lock files are.
+    pub lock_path: PathBuf,
+    /// This host.
+    pub host: String,
+    /// This program and its version.
+    pub program: String,
+}
+
+/// A backup that was taken.
+#[derive(Debug)]
+pub struct BackupReport {
+    /// What the manifest says of it.
+    pub document: ManifestDocument,
+}
+
+/// Takes a full backup into `repository`.
+///
+/// # Errors
+/// Any failure; nothing that looks like a backup is left then.
+pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<BackupReport> {
+    let stanza = Stanza::open(repository, &settings.stanza)?;
+    let _lock = lock::acquire(&settings.lock_path, &settings.stanza, "backup", repository.key)?;
+    let control = ControlFile::read(&settings.data_directory)?;
+    let cluster = stanza.expect_current(Identity::of(&control), ErrorKind::BackupMismatch, "PostgreSQL")?.clone();
+    let mut connection = open_server(settings, &control)?;
+
+    let host = settings.host.clone();
+    let session = Session::begin(stanza.repository(), stanza.name(), SessionKind::Backup, host, Vec::new())?;
+    let mut backup = Backup { settings, stanza: &stanza, cluster, control, session };
+    let result = backup.take(&mut connection);
+    // A session that can't be ended is harmless: it is no longer renewed.
+    let ended = backup.session.end();
+    let document = result?;
+    if let Err(error) = ended {
+        tracing::warn!("unable to end the session of the backup: {error}");
+    }
+    Ok(BackupReport { document })
+}
+
+/// Connects to the server and makes sure that it is the right one; without a connection, that none runs.
+fn open_server(settings: &BackupSettings, control: &ControlFile) -> Result<Option<Connection>> {
+    let Some(connect) = &settings.connection else {
+        let is_running = !matches!(running(&settings.data_directory)?, Running::No);
+        return match (is_running, settings.force) {
+            (false, _) => Ok(None),
+            (true, true) => {
+                tracing::warn!(
+                    "--no-online passed and postmaster.pid exists but --force was passed so backup will continue though it looks like PostgreSQL is running and the backup will probably not be consistent"
+                );
+                Ok(None)
+            }
+            (true, false) => Err(Error::new(
+                ErrorKind::PostgresRunning,
+                "--no-online passed but postmaster.pid exists - looks like PostgreSQL is running",
+            )
+            .hint("shut down PostgreSQL and try again, or use --force")),
+        };
+    };
+    let mut connection = Connection::open(connect)?;
+    let target = connection.target().clone();
+    connection.facts().ensure_same(&target, &settings.data_directory, control)?;
+    if connection.facts().in_recovery {
+        return Err(Error::new(ErrorKind::DatabaseConnect, "unable to find primary cluster - cannot proceed")
+            .hint("run the backup on the primary: the server here is a standby"));
+    }
+    ensure_archiving(connection.facts(), settings.archive_check, settings.archive_mode_check)?;
+    connection.lock_backup()?;
+    Ok(Some(connection))
+}
+
+/// A backup under way.
+struct Backup<'backup> {
+    settings: &'backup BackupSettings,
+    stanza: &'backup Stanza<'backup>,
+    cluster: Cluster,
+    control: ControlFile,
+    session: Session<'backup>,
+}
+
+/// The points between which a backup was taken, and the files that the server gave at its end.
+struct Points {
+    start: BackupPoint,
+    stop: BackupPoint,
+    label_bytes: Vec<u8>,
+    tablespace_map_bytes: Vec<u8>,
+    segments: Option<(SegmentName, SegmentName)>,
+}
+
+impl Backup<'_> {
+    fn take(&mut self, connection: &mut Option<Connection>) -> Result<ManifestDocument> {
+        let (label, start_time) = self.choose_label()?;
+        let started = match connection {
+            Some(connection) => Some(self.start(connection)?),
+            None => None,
+        };
+        let packs = Packs::new(self.stanza.repository(), self.stanza.name(), self.session.id(), self.settings.write);
+        let manifest = ManifestWriter::new(self.stanza.repository(), self.stanza.name(), &label)?;
+        let mut collector = Collector::new(&packs, manifest);
+        let contents = self.walk()?;
+        let control_entry = control_entry(&contents)?;
+        self.copy(contents, started.as_ref(), connection, &packs, &mut collector)?;
+        let points = self.stop(connection, start_time, started.as_ref())?;
+        self.copy_late(&points, &control_entry, &packs, &mut collector)?;
+        let collected = collector.finish()?;
+        if let Some((first, last)) = points.segments.filter(|_| self.settings.archive_check) {
+            let archive = self.stanza.archive(&self.cluster);
+            let size = self.control.wal_segment_size;
+            wal::wait_for_segments(&archive, first, last, size, self.settings.archive_timeout)?;
+        }
+        self.commit(label, points, connection, collected)
+    }
+
+    fn choose_label(&self) -> Result<(Label, Timestamp)> {
+        let existing = self.stanza.repository().backups(self.stanza.name())?;
+        loop {
+            let now = clock::now();
+            if let Some(label) = label::full_label(now, &TimeZone::system(), &existing)? {
+                return Ok((label, now));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn start(&self, connection: &mut Connection) -> Result<StartedBackup> {
+        let when = if self.settings.start_fast {
+            "after the requested immediate checkpoint"
+        } else {
+            "after the next regular checkpoint"
+        };
+        tracing::info!("execute non-exclusive backup start: backup begins {when} completes");
+        let started = connection.start_backup("pgark backup", self.settings.start_fast)?;
+        tracing::info!("backup start archive = {}, lsn = {}", started.wal_segment, started.lsn);
+        Ok(started)
+    }
+
+    fn walk(&self) -> Result<Contents> {
+        let context = Context {
+            version: self.control.version,
+            online: self.settings.connection.is_some(),
+            exclude: self.settings.exclude.clone(),
+        };
+        let contents = walk(&self.settings.data_directory, &context)?;
+        for left_out in &contents.left_out {
+            tracing::debug!("leave out '{}': {:?}", left_out.path.display(), left_out.exclusion.reason);
+        }
+        Ok(contents)
+    }
+
+    fn copy(
+        &mut self,
+        contents: Contents,
+        started: Option<&StartedBackup>,
+        connection: &mut Option<Connection>,
+        packs: &Packs<'_>,
+        collector: &mut Collector<'_>,
+    ) -> Result<()> {
+        let connection = Mutex::new(connection.as_mut());
+        let current = || {
+            let mut connection = connection.lock().ok()?;
+            connection.as_mut()?.end_of_wal().ok()
+        };
+        // Without a server nothing changes, so that no LSN can explain a page that does not match.
+        let start = started.map_or(Lsn(u64::MAX), |started| started.lsn);
+        let rule = self.check_pages().then_some(ChecksumRule { start, current: &current });
+        let settings = CopySettings {
+            data_directory: &self.settings.data_directory,
+            relation_segment_pages: self.control.relation_segment_pages,
+            checksums: rule,
+            workers: self.settings.workers.max(1),
+        };
+        copy(&settings, contents, packs, collector, &mut self.session)
+    }
+
+    fn check_pages(&self) -> bool {
+        let has_checksums = self.control.data_checksums;
+        if self.settings.checksum_page == Some(true) && !has_checksums {
+            tracing::warn!(
+                "checksum-page option set to true but checksums are not enabled on the cluster, resetting to false"
+            );
+        }
+        has_checksums && self.settings.checksum_page != Some(false)
+    }
+
+    fn stop(
+        &self,
+        connection: &mut Option<Connection>,
+        start_time: Timestamp,
+        started: Option<&StartedBackup>,
+    ) -> Result<Points> {
+        let (Some(connection), Some(started)) = (connection, started) else {
+            let timeline = self.control.checkpoint.timeline.0;
+            let at = |time| BackupPoint { time, lsn: None, timeline, wal_segment: None };
+            return Ok(Points {
+                start: at(start_time),
+                stop: at(clock::now()),
+                label_bytes: Vec::new(),
+                tablespace_map_bytes: Vec::new(),
+                segments: None,
+            });
+        };
+        tracing::info!("execute non-exclusive backup stop and wait for all WAL segments to archive");
+        let stopped: StoppedBackup = connection.stop_backup()?;
+        tracing::info!("backup stop archive = {}, lsn = {}", stopped.wal_segment, stopped.lsn);
+        let point = |time, lsn: Lsn, timeline: Timeline, segment: SegmentName| BackupPoint {
+            time,
+            lsn: Some(lsn.to_string()),
+            timeline: timeline.0,
+            wal_segment: Some(segment.to_string()),
+        };
+        Ok(Points {
+            start: point(start_time, started.lsn, started.timeline, started.wal_segment),
+            stop: point(clock::now(), stopped.lsn, stopped.timeline, stopped.wal_segment),
+            label_bytes: stopped.label_bytes,
+            tablespace_map_bytes: stopped.tablespace_map_bytes,
+            segments: Some((started.wal_segment, stopped.wal_segment)),
+        })
+    }
+
+    /// Stores the files that a restore writes last: what the server gave, and the control file, read last of all.
+    fn copy_late(
+        &self,
+        points: &Points,
+        control_entry: &Entry,
+        packs: &Packs<'_>,
+        collector: &mut Collector<'_>,
+    ) -> Result<()> {
+        let (_, control_bytes) = ControlFile::read_image(&self.settings.data_directory)?;
+        let files = [
+            (BACKUP_LABEL_FILE, &points.label_bytes),
+            (TABLESPACE_MAP_FILE, &points.tablespace_map_bytes),
+            (CONTROL_FILE_PATH, &control_bytes),
+        ];
+        let mut reader = RangeReader::new(packs, None);
+        for (name, bytes) in files.into_iter().filter(|(_, bytes)| !bytes.is_empty()) {
+            let read = reader.read_bytes(name.as_bytes(), bytes)?;
+            collector.count(&read);
+            let mut file = FileRead::default();
+            file.append(&read, bytes.len() as u64);
+            collector.add_late(name, control_entry, file)?;
+        }
+        reader.finish()
+    }
+
+    fn commit(
+        &self,
+        label: Label,
+        points: Points,
+        connection: &mut Option<Connection>,
+        collected: Collected<'_>,
+    ) -> Result<ManifestDocument> {
+        let (databases, tablespaces) = match connection {
+            Some(connection) => (databases(connection)?, tablespaces(connection)?),
+            None => Default::default(),
+        };
+        let document = ManifestDocument {
+            label,
+            kind: LabelKind::Full,
+            prior: None,
+            cluster: self.cluster_identity(),
+            start: points.start,
+            stop: points.stop,
+            online: self.settings.connection.is_some(),
+            page_checksums: self.control.data_checksums,
+            compression: self.settings.compression.clone(),
+            annotations: self.settings.annotations.clone(),
+            databases,
+            tablespaces,
+            users: collected.users,
+            groups: collected.groups,
+            damaged_files: collected.damaged_files,
+            totals: collected.totals,
+            program: self.settings.program.clone(),
+        };
+        collected.manifest.commit(&document, &collected.packs)?;
+        Ok(document)
+    }
+
+    fn cluster_identity(&self) -> ClusterIdentity {
+        ClusterIdentity {
+            id: self.cluster.id,
+            version: self.cluster.version.clone(),
+            system_id: self.cluster.system_id.clone(),
+            control_version: self.cluster.control_version,
+            catalog_version: self.cluster.catalog_version,
+            wal_segment_size: self.control.wal_segment_size.bytes(),
+        }
+    }
+}
+
+fn control_entry(contents: &Contents) -> Result<Entry> {
+    contents
+        .entries
+        .iter()
+        .find(|entry| entry.is_control_file())
+        .cloned()
+        .ok_or_else(|| Error::new(ErrorKind::FileMissing, format!("'{CONTROL_FILE_PATH}' vanished during the backup")))
+}
+
+fn databases(connection: &mut Connection) -> Result<Vec<Database>> {
+    let mut databases: Vec<_> = connection
+        .databases()?
+        .into_iter()
+        .map(|database| Database { name: database.name, oid: database.oid })
+        .collect();
+    databases.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(databases)
+}
+
+fn tablespaces(connection: &mut Connection) -> Result<Vec<Tablespace>> {
+    let tablespace = |found: pgark_postgres::client::TablespaceFacts| Tablespace {
+        oid: found.oid,
+        name: found.name,
+        path: found.location.to_string_lossy().into_owned(),
+    };
+    Ok(connection.tablespaces()?.into_iter().map(tablespace).collect())
+}

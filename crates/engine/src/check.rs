@@ -1,0 +1,126 @@
+//! Checking that WAL gets from the server into every repository.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pgark_postgres::client::{ArchiveMode, ClusterFacts, ConnectSettings, Connection};
+use pgark_postgres::control::ControlFile;
+use pgark_postgres::wal::name::SegmentName;
+use pgark_repository::StanzaName;
+use pgark_repository::wal::Archive;
+use pgark_system::clock;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::stanza::{Identity, RepositorySettings, Stanza};
+
+/// How often the archive is asked for a segment.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What is to be checked.
+#[derive(Debug)]
+pub struct CheckSettings {
+    /// The stanza.
+    pub stanza: StanzaName,
+    /// The data directory.
+    pub data_directory: PathBuf,
+    /// The running server.
+    pub connection: ConnectSettings,
+    /// The repositories.
+    pub repositories: Vec<RepositorySettings>,
+    /// Whether to check that WAL is archived.
+    pub archive_check: bool,
+    /// Whether to check that `archive_mode` is one that serves.
+    pub archive_mode_check: bool,
+    /// How long to wait for the WAL segment.
+    pub archive_timeout: Duration,
+}
+
+/// A segment that was archived, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedSegment {
+    /// The segment.
+    pub segment: String,
+    /// The repository that has it.
+    pub repository: u32,
+}
+
+/// Checks the repositories and the server, switches to a new WAL segment and waits until each repository has the old
+/// one.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn run(settings: &CheckSettings) -> Result<Vec<CheckedSegment>> {
+    let control = ControlFile::read(&settings.data_directory)?;
+    let mut connection = Connection::open(&settings.connection)?;
+    let target = connection.target().clone();
+    connection.facts().ensure_same(&target, &settings.data_directory, &control)?;
+    ensure_archiving(connection.facts(), settings.archive_check, settings.archive_mode_check)?;
+
+    let repositories = settings.repositories.iter().map(RepositorySettings::open).collect::<Result<Vec<_>>>()?;
+    let mut archives = Vec::new();
+    for repository in &repositories {
+        tracing::info!("check repo{} configuration (primary)", repository.key);
+        let stanza = Stanza::open(repository, &settings.stanza)?;
+        let cluster = stanza.expect_current(Identity::of(&control), ErrorKind::FileInvalid, "PostgreSQL")?;
+        archives.push((repository.key, stanza.archive(cluster)));
+    }
+    if !settings.archive_check {
+        return Ok(Vec::new());
+    }
+    if connection.facts().in_recovery {
+        tracing::info!("switch wal not performed because no primary was found");
+        return Ok(Vec::new());
+    }
+    let segment = connection.switch_wal()?;
+    let mut checked = Vec::new();
+    for (repository, archive) in &archives {
+        tracing::info!("check repo{repository} archive for WAL (primary)");
+        wait_for_segment(archive, segment, settings.archive_timeout)?;
+        tracing::info!("WAL segment {segment} successfully archived to '{}' on repo{repository}", archive.id());
+        checked.push(CheckedSegment { segment: segment.to_string(), repository: *repository });
+    }
+    Ok(checked)
+}
+
+/// Makes sure that the server archives its WAL at all.
+pub(crate) fn ensure_archiving(facts: &ClusterFacts, archive_check: bool, archive_mode_check: bool) -> Result<()> {
+    if !archive_check {
+        return Ok(());
+    }
+    match facts.archive_mode {
+        ArchiveMode::Off => {
+            return Err(Error::new(ErrorKind::ArchiveDisabled, "archive_mode must be enabled")
+                .hint("set archive_mode = on and archive_command, and restart PostgreSQL"));
+        }
+        ArchiveMode::Always if archive_mode_check => {
+            return Err(Error::new(ErrorKind::FeatureNotSupported, "archive_mode=always not supported").hint(
+                "a standby would push what its primary pushes: set archive_mode = on, or --no-archive-mode-check",
+            ));
+        }
+        ArchiveMode::Always | ArchiveMode::On => {}
+    }
+    let by_library = facts.archive_library.as_deref().is_some_and(|library| !library.is_empty());
+    if by_library || facts.archive_command.contains("archive-push") {
+        return Ok(());
+    }
+    let message = format!("archive_command '{}' must contain 'archive-push'", facts.archive_command);
+    Err(Error::new(ErrorKind::ArchiveCommandInvalid, message)
+        .hint("set archive_command = 'pgark --stanza=… archive-push %p' and reload PostgreSQL"))
+}
+
+/// Waits until a segment is in the archive.
+///
+/// # Errors
+/// [`ErrorKind::ArchiveTimeout`]; or the storage's error.
+pub(crate) fn wait_for_segment(archive: &Archive<'_>, segment: SegmentName, timeout: Duration) -> Result<()> {
+    let name = segment.to_string();
+    let found = clock::wait_for(timeout, POLL_INTERVAL, || Ok(archive.contains(&name)?.then_some(())));
+    let found: Result<Option<()>> = found;
+    found?.ok_or_else(|| {
+        let message = format!("WAL segment {segment} was not archived before the {}ms timeout", timeout.as_millis());
+        Error::new(ErrorKind::ArchiveTimeout, message)
+            .hint("check the archive_command to ensure that all options are correct (especially --stanza)")
+            .hint("check the PostgreSQL server log for errors")
+            .hint("run the 'stanza-create' command if it was not run before archiving began")
+    })
+}

@@ -1,0 +1,86 @@
+//! Creating a stanza, and the repository it is in.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pgark_postgres::client::{ConnectSettings, Connection};
+use pgark_postgres::control::ControlFile;
+use pgark_repository::repository::Cluster;
+use pgark_repository::{Repository, StanzaName};
+use pgark_storage::{LocalStorage, probe};
+use pgark_system::clock;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::lock;
+use crate::stanza::{Identity, RepositorySettings};
+
+/// The stanza that is to be created.
+#[derive(Debug)]
+pub struct StanzaCreateSettings {
+    /// The stanza.
+    pub stanza: StanzaName,
+    /// The data directory.
+    pub data_directory: PathBuf,
+    /// The running server, if it is to be asked as well.
+    pub connection: Option<ConnectSettings>,
+    /// The repositories.
+    pub repositories: Vec<RepositorySettings>,
+    /// Where lock files are.
+    pub lock_path: PathBuf,
+    /// This program and its version.
+    pub program: String,
+}
+
+/// Creates the stanza in every repository. Where it exists for this cluster already, that is success.
+///
+/// # Errors
+/// [`ErrorKind::FileInvalid`] where the stanza is another cluster's; or what the storage or the server says.
+pub fn run(settings: &StanzaCreateSettings) -> Result<()> {
+    let control = ControlFile::read(&settings.data_directory)?;
+    if let Some(connect) = &settings.connection {
+        let connection = Connection::open(connect)?;
+        connection.facts().ensure_same(connection.target(), &settings.data_directory, &control)?;
+    }
+    for repository in &settings.repositories {
+        let _lock = lock::acquire(&settings.lock_path, &settings.stanza, "backup", repository.key)?;
+        create(settings, repository, &control)?;
+    }
+    Ok(())
+}
+
+fn create(settings: &StanzaCreateSettings, to: &RepositorySettings, control: &ControlFile) -> Result<()> {
+    let (stanza, key) = (&settings.stanza, to.key);
+    tracing::info!("stanza-create for stanza '{stanza}' on repo{key}");
+    let storage: Arc<LocalStorage> = Arc::new(LocalStorage::create_root(&to.path)?);
+    let capabilities = probe(&*storage)?;
+    let repository = Repository::create(storage, &to.encryption, capabilities, &settings.program)?;
+    let identity = Identity::of(control);
+    let clusters = repository.clusters(stanza)?;
+    match clusters.last() {
+        Some(current) if identity.is(current) => {
+            tracing::info!("stanza '{stanza}' already exists on repo{key} and is valid");
+            Ok(())
+        }
+        Some(current) => Err(Error::new(
+            ErrorKind::FileInvalid,
+            format!(
+                "stanza '{stanza}' exists on repo{key} for PostgreSQL {}, system-id {}, but the data directory is of PostgreSQL {}, system-id {}",
+                current.version, current.system_id, identity.version, identity.system_id
+            ),
+        )
+        .hint("is this the correct stanza?")
+        .hint("if PostgreSQL was upgraded, the stanza must be upgraded too")),
+        None => Ok(repository.add_cluster(stanza, &first_cluster(control))?),
+    }
+}
+
+fn first_cluster(control: &ControlFile) -> Cluster {
+    Cluster {
+        id: 1,
+        version: control.version.to_string(),
+        system_id: control.system_identifier.to_string(),
+        control_version: control.version.control_version(),
+        catalog_version: control.version.catalog_version(),
+        created: clock::now(),
+    }
+}
