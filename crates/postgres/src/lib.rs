@@ -3,7 +3,15 @@
 //!
 //! This crate knows nothing of repositories.
 
+pub mod client;
+pub mod control;
+pub mod data_directory;
+pub mod label;
 pub mod lsn;
+pub mod page;
+pub mod process;
+pub mod recovery;
+pub mod relation;
 pub mod version;
 pub mod wal;
 

@@ -1,6 +1,7 @@
 //! Copying the files of a cluster into packs: one thread walks, workers read ranges, the caller's thread collects.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use pgark_postgres::data_directory::{Contents, Entry, EntryKind};
+use pgark_postgres::control::CONTROL_FILE_PATH;
+use pgark_postgres::data_directory::{Context, Entry, EntryKind, Found, walk};
 use pgark_postgres::relation::RelationFile;
 use pgark_repository::map::page_count;
 use pgark_repository::session::Session;
@@ -32,6 +34,8 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) struct CopySettings<'backup> {
     /// The data directory.
     pub(super) data_directory: &'backup Path,
+    /// What is left out of it.
+    pub(super) context: Context,
     /// Pages in a segment of a relation.
     pub(super) relation_segment_pages: u32,
     /// How page checksums are judged; `None` if there are none, or they are not to be checked.
@@ -49,22 +53,22 @@ struct UnderWay {
 
 type RangeResult = Result<(u64, Option<RangeRead>)>;
 
-/// Copies all files of `contents` but the control file, and adds them to the manifest.
+/// Copies all files but the control file, and adds them to the manifest. Gives the entry of the control file, which the
+/// caller copies when everything else is done.
 ///
 /// # Errors
 /// Where a file can't be read, or the repository can't be written. No worker is left behind.
 pub(super) fn copy(
     settings: &CopySettings<'_>,
-    contents: Contents,
     packs: &Packs<'_>,
     collector: &mut Collector<'_>,
     session: &mut Session<'_>,
-) -> Result<()> {
+) -> Result<Entry> {
     let (under_way_sender, under_way) = bounded(FILES_UNDER_WAY);
     let (range_sender, ranges) = bounded(2 * settings.workers);
     let (result_sender, results) = bounded(FILES_UNDER_WAY);
     thread::scope(|scope| {
-        scope.spawn(|| dispatch(settings, contents, under_way_sender, range_sender));
+        let walking = scope.spawn(|| dispatch(settings, under_way_sender, range_sender));
         for worker in 1..=settings.workers {
             let (ranges, results) = (ranges.clone(), result_sender.clone());
             thread::Builder::new()
@@ -73,33 +77,59 @@ pub(super) fn copy(
         }
         // Only the workers hold these from here on, so that each side sees when the other is gone.
         drop((ranges, result_sender));
-        collect(under_way, results, collector, session)
+        let control_file = collect(under_way, results, collector, session)?;
+        match walking.join() {
+            Ok(walked) => walked?,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+        control_file.ok_or_else(|| {
+            Error::new(ErrorKind::FileMissing, format!("'{CONTROL_FILE_PATH}' vanished during the backup"))
+        })
     })
 }
 
-/// Cuts the files into ranges and hands them out, in the order of the files.
+/// Walks through the files, cuts them into ranges and hands these out, in the order of the files.
 #[expect(clippy::needless_pass_by_value, reason = "the channels close when this returns")]
-fn dispatch(settings: &CopySettings<'_>, contents: Contents, under_way: Sender<UnderWay>, ranges: Sender<Range>) {
+fn dispatch(settings: &CopySettings<'_>, under_way: Sender<UnderWay>, ranges: Sender<Range>) -> Result<()> {
     let mut sequence = 0;
-    for found in contents.entries.into_iter().filter(|entry| !entry.is_control_file()) {
-        let file = source_file(settings, &found).map(Arc::new);
-        let cut = file.as_ref().map_or_else(Vec::new, |file| cut(file, sequence));
-        let next = sequence + cut.len() as u64;
+    walk(settings.data_directory, &settings.context, &mut |found| match found {
+        Found::LeftOut(left_out) => {
+            tracing::debug!("leave out '{}': {:?}", left_out.path.display(), left_out.exclusion.reason);
+            ControlFlow::Continue(())
+        }
         // A closed channel means that the backup has failed: whoever closed it says why.
-        if under_way.send(UnderWay { found, file, ranges: sequence..next }).is_err() {
-            return;
-        }
-        for range in cut {
-            if ranges.send(range).is_err() {
-                return;
-            }
-        }
-        sequence = next;
-    }
+        Found::Entry(entry) => match hand_out(settings, entry, &mut sequence, &under_way, &ranges) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(Closed) => ControlFlow::Break(()),
+        },
+    })?;
+    Ok(())
 }
 
+/// The other side of a channel is gone.
+struct Closed;
+
+fn hand_out(
+    settings: &CopySettings<'_>,
+    found: Entry,
+    sequence: &mut u64,
+    under_way: &Sender<UnderWay>,
+    ranges: &Sender<Range>,
+) -> Result<(), Closed> {
+    let file = source_file(settings, &found).map(Arc::new);
+    let cut = file.as_ref().map_or_else(Vec::new, |file| cut(file, *sequence));
+    let first = *sequence;
+    *sequence += cut.len() as u64;
+    under_way.send(UnderWay { found, file, ranges: first..*sequence }).map_err(|_| Closed)?;
+    cut.into_iter().try_for_each(|range| ranges.send(range).map_err(|_| Closed))
+}
+
+/// What is to be read of an entry: nothing of a directory, nor of the control file before all else is read.
 fn source_file(settings: &CopySettings<'_>, found: &Entry) -> Option<SourceFile> {
     let EntryKind::File { size } = found.kind else { return None };
+    if found.is_control_file() {
+        return None;
+    }
     let relation_block =
         RelationFile::parse(&found.path).and_then(|relation| relation.first_block(settings.relation_segment_pages));
     Some(SourceFile {
@@ -146,13 +176,15 @@ fn work(
     }
 }
 
-/// Adds the files to the manifest in their order, as soon as all ranges of each are read.
+/// Adds the files to the manifest in their order, as soon as all ranges of each are read. Gives the control file's entry,
+/// which is not added.
 fn collect(
     under_way: Receiver<UnderWay>,
     results: Receiver<RangeResult>,
     collector: &mut Collector<'_>,
     session: &mut Session<'_>,
-) -> Result<()> {
+) -> Result<Option<Entry>> {
+    let mut control_file = None;
     let mut waiting = BTreeMap::new();
     let mut since_renewal = Stopwatch::start();
     for next in under_way {
@@ -161,7 +193,11 @@ fn collect(
             since_renewal = Stopwatch::start();
         }
         let Some(file) = &next.file else {
-            collector.add_directory(&next.found)?;
+            if next.found.is_control_file() {
+                control_file = Some(next.found);
+            } else {
+                collector.add_directory(&next.found)?;
+            }
             continue;
         };
         let mut read = FileRead::default();
@@ -182,7 +218,8 @@ fn collect(
         }
     }
     // What is left are the errors of workers that could not finish their last packs.
-    results.into_iter().try_for_each(|result| result.map(drop))
+    results.into_iter().try_for_each(|result| result.map(drop))?;
+    Ok(control_file)
 }
 
 fn wait_for(

@@ -172,9 +172,7 @@ impl Backup<'_> {
         let packs = Packs::new(self.stanza.repository(), self.stanza.name(), self.session.id(), self.settings.write);
         let manifest = ManifestWriter::new(self.stanza.repository(), self.stanza.name(), &label)?;
         let mut collector = Collector::new(&packs, manifest);
-        let contents = self.walk()?;
-        let control_entry = control_entry(&contents)?;
-        self.copy(contents, started.as_ref(), connection, &packs, &mut collector)?;
+        let control_entry = self.copy(started.as_ref(), connection, &packs, &mut collector)?;
         let points = self.stop(connection, start_time, started.as_ref())?;
         self.copy_late(&points, &control_entry, &packs, &mut collector)?;
         let collected = collector.finish()?;
@@ -209,27 +207,13 @@ impl Backup<'_> {
         Ok(started)
     }
 
-    fn walk(&self) -> Result<Contents> {
-        let context = Context {
-            version: self.control.version,
-            online: self.settings.connection.is_some(),
-            exclude: self.settings.exclude.clone(),
-        };
-        let contents = walk(&self.settings.data_directory, &context)?;
-        for left_out in &contents.left_out {
-            tracing::debug!("leave out '{}': {:?}", left_out.path.display(), left_out.exclusion.reason);
-        }
-        Ok(contents)
-    }
-
     fn copy(
         &mut self,
-        contents: Contents,
         started: Option<&StartedBackup>,
         connection: &mut Option<Connection>,
         packs: &Packs<'_>,
         collector: &mut Collector<'_>,
-    ) -> Result<()> {
+    ) -> Result<Entry> {
         let connection = Mutex::new(connection.as_mut());
         let current = || {
             let mut connection = connection.lock().ok()?;
@@ -240,11 +224,16 @@ impl Backup<'_> {
         let rule = self.check_pages().then_some(ChecksumRule { start, current: &current });
         let settings = CopySettings {
             data_directory: &self.settings.data_directory,
+            context: Context {
+                version: self.control.version,
+                online: self.settings.connection.is_some(),
+                exclude: self.settings.exclude.clone(),
+            },
             relation_segment_pages: self.control.relation_segment_pages,
             checksums: rule,
             workers: self.settings.workers.max(1),
         };
-        copy(&settings, contents, packs, collector, &mut self.session)
+        copy(&settings, packs, collector, &mut self.session)
     }
 
     fn check_pages(&self) -> bool {
@@ -361,15 +350,6 @@ impl Backup<'_> {
             wal_segment_size: self.control.wal_segment_size.bytes(),
         }
     }
-}
-
-fn control_entry(contents: &Contents) -> Result<Entry> {
-    contents
-        .entries
-        .iter()
-        .find(|entry| entry.is_control_file())
-        .cloned()
-        .ok_or_else(|| Error::new(ErrorKind::FileMissing, format!("'{CONTROL_FILE_PATH}' vanished during the backup")))
 }
 
 fn databases(connection: &mut Connection) -> Result<Vec<Database>> {
