@@ -1,2 +1,20 @@
-//! placeholder
-fn main() {}
+//! The `pgark` program: from a command line to typed settings, from reports to output, from errors to exit codes.
+
+mod commands;
+mod exit;
+mod failure;
+mod logging;
+mod output;
+mod run;
+mod settings;
+
+use std::panic;
+use std::process::ExitCode;
+
+use crate::run::Program;
+
+fn main() -> ExitCode {
+    let program = Program::of_process();
+    let code = panic::catch_unwind(|| program.run());
+    ExitCode::from(code.unwrap_or_else(|_| program.without_understanding(exit::PANIC)))
+}

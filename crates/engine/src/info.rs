@@ -1,1 +1,392 @@
-//! placeholder
+//! What there is: stanzas, clusters, archives and backups of all repositories, as values.
+//!
+//! A repository that can't be read keeps nobody from hearing of the others: what is wrong with it is its status. The
+//! statuses are pgBackRest's.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fs_err as fs;
+use pgark_postgres::wal::name::SegmentName;
+use pgark_repository::manifest::{Entry, Manifest, ManifestDocument};
+use pgark_repository::repository::Cluster;
+use pgark_repository::wal::Archive;
+use pgark_repository::{Encryption, Label, LabelKind, Repository, StanzaName};
+use rustix::fs::FlockOperation;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::stanza::RepositorySettings;
+
+/// What is to be told.
+#[derive(Debug)]
+pub struct InfoSettings {
+    /// The stanza; all that there are if `None`.
+    pub stanza: Option<StanzaName>,
+    /// The repositories.
+    pub repositories: Vec<RepositorySettings>,
+    /// Backups of this type only.
+    pub kind: Option<LabelKind>,
+    /// The backup of this label only, with all there is to tell of it.
+    pub set: Option<String>,
+    /// Whether to tell only what is running.
+    pub progress_only: bool,
+    /// Where lock files are.
+    pub lock_path: PathBuf,
+}
+
+/// What there is of one stanza.
+#[derive(Debug)]
+pub struct StanzaReport {
+    /// The stanza; `None` stands for those that could not be found out.
+    pub name: Option<StanzaName>,
+    /// What each repository has, in the order of their keys.
+    pub repositories: Vec<RepositoryReport>,
+}
+
+/// What a repository has of a stanza.
+#[derive(Debug)]
+pub struct RepositoryReport {
+    /// Which of the configured repositories.
+    pub key: u32,
+    /// How it is encrypted, as the configuration says.
+    pub cipher: &'static str,
+    /// Whether all is well.
+    pub status: RepositoryStatus,
+    /// The clusters that the stanza has had, oldest first.
+    pub clusters: Vec<ClusterReport>,
+    /// The backups that were asked for, oldest first.
+    pub backups: Vec<BackupReport>,
+    /// Whether a backup into this repository is running on this host.
+    pub backup_runs: bool,
+    /// Whether a restore from this repository is running on this host.
+    pub restore_runs: bool,
+}
+
+/// How it is with a stanza in a repository.
+#[derive(Debug)]
+pub enum RepositoryStatus {
+    /// It has backups.
+    Ok,
+    /// The repository has no such stanza.
+    MissingStanzaPath,
+    /// It has no backup.
+    NoBackups,
+    /// There is something of the stanza, but not what makes it one.
+    MissingStanzaData,
+    /// It does not have the backup that was asked for, and neither has any other repository.
+    SetMissing,
+    /// It can't be read, or something in it can't be.
+    Other(Arc<Error>),
+}
+
+/// How it is with a stanza in all repositories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StanzaStatus {
+    /// It has backups in each of them.
+    Ok,
+    /// None of them has it.
+    MissingStanzaPath,
+    /// None of them has a backup of it.
+    NoBackups,
+    /// All of them lack what makes it a stanza.
+    MissingStanzaData,
+    /// The repositories differ.
+    Mixed,
+    /// The repositories have it for different clusters.
+    ClusterMismatch,
+    /// None of them has the backup that was asked for.
+    SetMissing,
+    /// None of them can be read.
+    Other,
+}
+
+/// A cluster of a stanza.
+#[derive(Debug)]
+pub struct ClusterReport {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The first and the last WAL segment in its archive, by name.
+    pub segments: Option<(SegmentName, SegmentName)>,
+}
+
+/// A backup.
+#[derive(Debug)]
+pub struct BackupReport {
+    /// What its manifest says of it.
+    pub document: ManifestDocument,
+    /// The symbolic links in it that lead to no tablespace: name and destination. Only of a backup that was asked for by
+    /// its label.
+    pub links: Vec<(String, String)>,
+}
+
+/// Finds out what there is. What can't be found out is part of the answer.
+pub fn run(settings: &InfoSettings) -> Vec<StanzaReport> {
+    let mut failed = Vec::new();
+    let mut stanzas: BTreeMap<StanzaName, BTreeMap<u32, RepositoryReport>> = BTreeMap::new();
+    if let Some(stanza) = &settings.stanza {
+        stanzas.insert(stanza.clone(), BTreeMap::new());
+    }
+    for repository in &settings.repositories {
+        match of_repository(settings, repository) {
+            Ok(found) => {
+                for (stanza, report) in found {
+                    stanzas.entry(stanza).or_default().insert(repository.key, report);
+                }
+            }
+            Err(error) => failed.push((repository, error)),
+        }
+    }
+    let mut reports: Vec<_> = stanzas
+        .into_iter()
+        .map(|(name, repositories)| StanzaReport {
+            repositories: with_missing(&settings.repositories, repositories),
+            name: Some(name),
+        })
+        .collect();
+    record_failures(settings, failed, &mut reports);
+    if settings.set.is_some() {
+        reports.iter_mut().for_each(StanzaReport::look_for_set);
+    }
+    reports
+}
+
+/// What a repository has of each of its stanzas that is asked for.
+fn of_repository(
+    settings: &InfoSettings,
+    from: &RepositorySettings,
+) -> Result<Vec<(StanzaName, RepositoryReport)>> {
+    let repository = match from.open() {
+        Ok(open) => open.repository,
+        // A directory in which no stanza-create has been at work yet has no stanzas: nothing is wrong with it.
+        Err(error) if is_no_repository(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let wanted = |name: &StanzaName| settings.stanza.as_ref().is_none_or(|stanza| stanza == name);
+    let stanzas = repository.stanzas()?.into_iter().filter(wanted);
+    Ok(stanzas.map(|stanza| (stanza.clone(), of_stanza(settings, from, &repository, &stanza))).collect())
+}
+
+fn is_no_repository(error: &Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<pgark_repository::Error>());
+    matches!(cause, Some(pgark_repository::Error::NoRepository { .. }))
+}
+
+fn of_stanza(
+    settings: &InfoSettings,
+    from: &RepositorySettings,
+    repository: &Repository,
+    stanza: &StanzaName,
+) -> RepositoryReport {
+    let runs = |kind: &str| is_locked(&settings.lock_path.join(format!("{stanza}-{kind}-{}.lock", from.key)));
+    let mut report = RepositoryReport {
+        backup_runs: runs("backup"),
+        restore_runs: runs("restore"),
+        ..RepositoryReport::new(from, RepositoryStatus::Ok)
+    };
+    if !settings.progress_only
+        && let Err(error) = report.read(settings, repository, stanza)
+    {
+        report.status = RepositoryStatus::Other(Arc::new(error));
+    }
+    report
+}
+
+impl RepositoryReport {
+    fn new(from: &RepositorySettings, status: RepositoryStatus) -> Self {
+        let cipher = match from.encryption {
+            Encryption::None => "none",
+            Encryption::Passphrase(_) => "aes-256-gcm",
+        };
+        let (clusters, backups) = (Vec::new(), Vec::new());
+        Self { key: from.key, cipher, status, clusters, backups, backup_runs: false, restore_runs: false }
+    }
+
+    /// Reads what the repository has. What was read before an error stays in the report.
+    fn read(&mut self, settings: &InfoSettings, repository: &Repository, stanza: &StanzaName) -> Result<()> {
+        let clusters = repository.clusters(stanza)?;
+        if clusters.is_empty() {
+            self.status = RepositoryStatus::MissingStanzaData;
+            return Ok(());
+        }
+        for cluster in clusters {
+            let segments = archived_segments(&Archive::new(repository, stanza.clone(), cluster.archive()))?;
+            self.clusters.push(ClusterReport { cluster, segments });
+        }
+        self.read_backups(settings, repository, stanza)
+    }
+
+    /// Reads the backups that are asked for. One that is damaged does not hide the others; the first error is given.
+    fn read_backups(&mut self, settings: &InfoSettings, repository: &Repository, stanza: &StanzaName) -> Result<()> {
+        let labels = repository.backups(stanza)?;
+        if labels.is_empty() {
+            self.status = RepositoryStatus::NoBackups;
+        }
+        let is_wanted = |label: &&Label| {
+            settings.kind.is_none_or(|kind| label.kind() == kind)
+                && settings.set.as_deref().is_none_or(|set| label.as_str() == set)
+        };
+        let mut result = Ok(());
+        for label in labels.iter().filter(is_wanted) {
+            match read_backup(repository, stanza, label, settings.set.is_some()) {
+                Ok(backup) => self.backups.push(backup),
+                // It was removed a moment ago.
+                Err(error) if error.kind() == ErrorKind::FileMissing => {}
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        result
+    }
+}
+
+fn read_backup(
+    repository: &Repository,
+    stanza: &StanzaName,
+    label: &Label,
+    in_detail: bool,
+) -> Result<BackupReport> {
+    let manifest = Manifest::open(repository, stanza, label)?;
+    let mut links = Vec::new();
+    if in_detail {
+        for entries in manifest.entries() {
+            links.extend(entries?.iter().filter_map(link));
+        }
+    }
+    Ok(BackupReport { document: manifest.document().clone(), links })
+}
+
+/// The link that an entry was, unless it is that of a tablespace.
+fn link(entry: &Entry) -> Option<(String, String)> {
+    let target = entry.link.as_deref().filter(|_| !entry.path.starts_with(b"pg_tblspc/"))?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Some((text(&entry.path), text(target)))
+}
+
+/// The first and the last segment of an archive.
+fn archived_segments(archive: &Archive<'_>) -> Result<Option<(SegmentName, SegmentName)>> {
+    let directories = archive.directories()?;
+    let first = first_found(directories.iter().map(|directory| Ok(segments(archive, directory)?.min())))?;
+    let last = first_found(directories.iter().rev().map(|directory| Ok(segments(archive, directory)?.max())))?;
+    Ok(first.zip(last))
+}
+
+fn segments(archive: &Archive<'_>, directory: &str) -> Result<impl Iterator<Item = SegmentName>> {
+    Ok(archive.files(directory)?.into_iter().filter_map(|file| file.parse().ok()))
+}
+
+/// The first thing that is there. A directory of the archive may have no segments in it.
+fn first_found<T>(tries: impl Iterator<Item = Result<Option<T>>>) -> Result<Option<T>> {
+    tries.filter_map(Result::transpose).next().transpose()
+}
+
+/// Whether another process holds the lock. A holder is not disturbed; if there is none, the lock is taken for no longer
+/// than this takes.
+fn is_locked(path: &Path) -> bool {
+    let Ok(file) = fs::File::open(path) else { return false };
+    let tried = rustix::fs::flock(file.file(), FlockOperation::NonBlockingLockShared);
+    tried == Err(rustix::io::Errno::WOULDBLOCK)
+}
+
+/// The reports of all repositories, those that do not have the stanza included.
+fn with_missing(
+    repositories: &[RepositorySettings],
+    mut found: BTreeMap<u32, RepositoryReport>,
+) -> Vec<RepositoryReport> {
+    let missing = |settings| RepositoryReport::new(settings, RepositoryStatus::MissingStanzaPath);
+    repositories.iter().map(|settings| found.remove(&settings.key).unwrap_or_else(|| missing(settings))).collect()
+}
+
+/// Tells of repositories that could not be read with each stanza, since each may be in them; if there is none, with one
+/// that has no name.
+fn record_failures(
+    settings: &InfoSettings,
+    failed: Vec<(&RepositorySettings, Error)>,
+    reports: &mut Vec<StanzaReport>,
+) {
+    if !failed.is_empty() && reports.is_empty() {
+        let repositories = with_missing(&settings.repositories, BTreeMap::new());
+        reports.push(StanzaReport { name: None, repositories });
+    }
+    for (repository, error) in failed {
+        let error = Arc::new(error);
+        for report in reports.iter_mut().flat_map(|stanza| &mut stanza.repositories) {
+            if report.key == repository.key {
+                report.status = RepositoryStatus::Other(Arc::clone(&error));
+            }
+        }
+    }
+}
+
+impl StanzaReport {
+    /// How it is with the stanza in all repositories.
+    pub fn status(&self) -> StanzaStatus {
+        let current = self.current();
+        let differs = |report: &RepositoryReport| report.current().is_some_and(|other| Some(other) != current);
+        if self.repositories.iter().any(differs) {
+            return StanzaStatus::ClusterMismatch;
+        }
+        let mut statuses = self.repositories.iter().map(|report| report.status.of_stanza());
+        let first = statuses.next().unwrap_or(StanzaStatus::MissingStanzaPath);
+        if statuses.all(|status| status == first) { first } else { StanzaStatus::Mixed }
+    }
+
+    /// PostgreSQL version and system identifier of the cluster that the stanza has now: that of the first repository
+    /// that knows.
+    pub fn current(&self) -> Option<(&str, &str)> {
+        self.repositories.iter().find_map(RepositoryReport::current)
+    }
+
+    /// Whether a backup of the stanza is running on this host.
+    pub fn backup_runs(&self) -> bool {
+        self.repositories.iter().any(|report| report.backup_runs)
+    }
+
+    /// Whether a restore of the stanza is running on this host.
+    pub fn restore_runs(&self) -> bool {
+        self.repositories.iter().any(|report| report.restore_runs)
+    }
+
+    /// The backups of all repositories with the key of theirs, by the time of their end.
+    pub fn backups(&self) -> Vec<(u32, &BackupReport)> {
+        let mut backups = Vec::new();
+        for report in &self.repositories {
+            backups.extend(report.backups.iter().map(|backup| (report.key, backup)));
+        }
+        backups.sort_by_key(|(_, backup)| backup.document.stop.time);
+        backups
+    }
+
+    /// Where the backup that was asked for is nowhere, no repository is well.
+    fn look_for_set(&mut self) {
+        if self.repositories.iter().any(|report| !report.backups.is_empty()) {
+            return;
+        }
+        for report in &mut self.repositories {
+            if matches!(report.status, RepositoryStatus::Ok) {
+                report.status = RepositoryStatus::SetMissing;
+                report.clusters.clear();
+            }
+        }
+    }
+}
+
+impl RepositoryReport {
+    fn current(&self) -> Option<(&str, &str)> {
+        self.clusters.last().map(|current| (current.cluster.version.as_str(), current.cluster.system_id.as_str()))
+    }
+}
+
+impl RepositoryStatus {
+    /// The same for a stanza as a whole.
+    pub fn of_stanza(&self) -> StanzaStatus {
+        match self {
+            Self::Ok => StanzaStatus::Ok,
+            Self::MissingStanzaPath => StanzaStatus::MissingStanzaPath,
+            Self::NoBackups => StanzaStatus::NoBackups,
+            Self::MissingStanzaData => StanzaStatus::MissingStanzaData,
+            Self::SetMissing => StanzaStatus::SetMissing,
+            Self::Other(_) => StanzaStatus::Other,
+        }
+    }
+}

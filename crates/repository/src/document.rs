@@ -40,6 +40,7 @@ pub(crate) fn read<T: DeserializeOwned>(
     name: &Key,
 ) -> Result<T> {
     let container = Container::open(storage, vault, kind, name)?;
+    container.check_header(storage)?;
     read_in(storage, &container)
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use pgark_storage::{Capabilities, ErrorKind, Key, PutMode, Storage};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use ulid::Ulid;
 use zeroize::Zeroizing;
 
@@ -182,6 +183,16 @@ impl Repository {
         &self.descriptor
     }
 
+    /// Checks that this program knows all that it must know to write.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        let features = &self.descriptor.features.write;
+        if features.is_empty() {
+            return Ok(());
+        }
+        let what = format!("it may be read, but to write it takes features {features:?}");
+        Err(Error::Unsupported { object: names::descriptor()?.to_string(), what })
+    }
+
     /// The names of the stanzas, ascending.
     ///
     /// # Errors
@@ -218,6 +229,7 @@ impl Repository {
     /// # Errors
     /// Already exists where another was quicker; or the storage's error.
     pub fn add_cluster(&self, stanza: &StanzaName, cluster: &Cluster) -> Result<()> {
+        self.check_writable()?;
         let name = names::cluster(stanza, cluster.id)?;
         document::write(self.storage(), &self.vault, ObjectKind::Cluster, &name, cluster, PutMode::Create)
     }
@@ -239,6 +251,14 @@ impl Repository {
     }
 }
 
+/// What is asked of a descriptor before the rest of it: a newer one may have a form that this program does not know.
+#[derive(Deserialize)]
+struct Needs {
+    format: u32,
+    #[serde(default)]
+    features: Features,
+}
+
 fn read_descriptor(storage: &dyn Storage) -> Result<(RepositoryId, Descriptor)> {
     let name = names::descriptor()?;
     let id = match repository_id(storage, &name) {
@@ -247,12 +267,20 @@ fn read_descriptor(storage: &dyn Storage) -> Result<(RepositoryId, Descriptor)> 
         }
         id => id?,
     };
-    let descriptor: Descriptor = document::read(storage, &Vault::plain(id), ObjectKind::Descriptor, &name)?;
-    if descriptor.format != 1 || !descriptor.features.read.is_empty() {
-        let what = format!("format {} with features {:?}", descriptor.format, descriptor.features.read);
+    let document: Value = document::read(storage, &Vault::plain(id), ObjectKind::Descriptor, &name)?;
+    let unreadable =
+        |error: serde_json::Error| Malformed::new(format!("its document can't be read: {error}")).in_object(&name);
+    let needs = Needs::deserialize(&document).map_err(unreadable)?;
+    if needs.format != 1 || !needs.features.read.is_empty() {
+        let what = format!("format {} with features {:?}", needs.format, needs.features.read);
         return Err(Error::Unsupported { object: name.to_string(), what });
     }
-    Ok((id, descriptor))
+    let descriptor = Descriptor::deserialize(&document).map_err(unreadable)?;
+    if descriptor.id == hexadecimal(&id) {
+        Ok((id, descriptor))
+    } else {
+        Err(Malformed::new("its document has another id than its header").in_object(&name))
+    }
 }
 
 /// The repository id in the header of an object.
@@ -273,20 +301,31 @@ fn write_key_slot(storage: &dyn Storage, id: RepositoryId, passphrase: &str) -> 
 
 /// The master key, from any slot that the pass phrase opens.
 fn unlock(storage: &dyn Storage, id: RepositoryId, passphrase: &str) -> Result<Zeroizing<[u8; 32]>> {
-    let vault = Vault::plain(id);
+    let mut flaw = None;
     for entry in storage.list_directory(Some(&names::key_slots()?))? {
         let Ok(slot) = Ulid::from_string(&entry.name) else { continue };
-        let name = names::key_slot(slot)?;
-        // A slot of another id was left by a stanza-create that was interrupted before it wrote the descriptor.
-        if repository_id(storage, &name)? != id {
-            continue;
-        }
-        let slot: KeySlot = document::read(storage, &vault, ObjectKind::KeySlot, &name)?;
-        if let Some(master) = slot.unwrap(id, &name, passphrase)? {
-            return Ok(master);
+        match open_slot(storage, id, &names::key_slot(slot)?, passphrase) {
+            Ok(Some(master)) => return Ok(master),
+            Ok(None) => {}
+            // Another slot may open.
+            Err(error @ (Error::Damaged { .. } | Error::Unsupported { .. })) => flaw = flaw.or(Some(error)),
+            Err(error) => return Err(error),
         }
     }
-    Err(Error::WrongPassphrase { storage: storage.describe() })
+    Err(flaw.unwrap_or_else(|| Error::WrongPassphrase { storage: storage.describe() }))
+}
+
+/// The master key from one slot, or `None` where the pass phrase is not this slot's.
+fn open_slot(
+    storage: &dyn Storage,
+    id: RepositoryId,
+    name: &Key,
+    passphrase: &str,
+) -> Result<Option<Zeroizing<[u8; 32]>>> {
+    let owner = repository_id(storage, name)?;
+    let slot: KeySlot = document::read(storage, &Vault::plain(owner), ObjectKind::KeySlot, name)?;
+    // A slot of another id was left by a stanza-create that was interrupted before it wrote the descriptor.
+    if owner == id { slot.unwrap(id, name, passphrase) } else { Ok(None) }
 }
 
 /// Bytes as hexadecimal digits.

@@ -59,6 +59,7 @@ impl<'repository> Session<'repository> {
         host: String,
         relies_on: Vec<Label>,
     ) -> Result<Self> {
+        repository.check_writable()?;
         let id = pgark_system::random::ulid().map_err(Error::Random)?;
         let now = pgark_system::clock::now();
         let document =

@@ -72,27 +72,39 @@ impl<'repository> Archive<'repository> {
         analysis: &[u8],
         options: WriteOptions,
     ) -> Result<Stored> {
+        self.repository.check_writable()?;
         document.hash = hexadecimal(&self.repository.vault().hash(bytes));
         let name = names::wal_file(&self.stanza, &self.id, &document.segment)?;
         if let Some(stored) = self.existing(&name, &document)? {
             return Ok(stored);
         }
-        let sink = self.repository.storage().create(&name)?;
+        match self.write_segment(&name, &document, bytes, analysis, options) {
+            Ok(()) => Ok(Stored::New),
+            // Another process was quicker, or our own first attempt took effect though it seemed to fail.
+            Err(Error::Storage(error)) if error.kind() == ErrorKind::AlreadyExists => {
+                self.existing(&name, &document)?.ok_or_else(|| error.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write_segment(
+        &self,
+        name: &Key,
+        document: &WalDocument,
+        bytes: &[u8],
+        analysis: &[u8],
+        options: WriteOptions,
+    ) -> Result<()> {
+        let sink = self.repository.storage().create(name)?;
         let mut writer = ContainerWriter::new(self.repository.vault(), ObjectKind::Wal, name.clone(), options, sink)?;
         for data in bytes.chunks(DATA_BLOCK_BYTES) {
             writer.append(BlockKind::WalData, data)?;
         }
         writer.append(BlockKind::WalAnalysis, analysis)?;
-        writer.append(BlockKind::Document, &to_json(&name, &document)?)?;
+        writer.append(BlockKind::Document, &to_json(name, document)?)?;
         let (sink, _) = writer.finish()?;
-        match sink.finish() {
-            Ok(()) => Ok(Stored::New),
-            // Another process was quicker, or our own first attempt took effect though it seemed to fail.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                self.existing(&name, &document)?.ok_or_else(|| error.into())
-            }
-            Err(error) => Err(error.into()),
-        }
+        Ok(sink.finish()?)
     }
 
     fn existing(&self, name: &Key, document: &WalDocument) -> Result<Option<Stored>> {
@@ -125,6 +137,7 @@ impl<'repository> Archive<'repository> {
     /// # Errors
     /// As [`Archive::store_segment`].
     pub fn store_history(&self, file: &str, bytes: &[u8]) -> Result<Stored> {
+        self.repository.check_writable()?;
         let name = names::wal_file(&self.stanza, &self.id, file)?;
         let options = WriteOptions { compression: Compression::None, verify: true };
         let mut writer =

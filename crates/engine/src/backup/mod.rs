@@ -21,7 +21,7 @@ use jiff::tz::TimeZone;
 use pgark_postgres::Lsn;
 use pgark_postgres::client::{ConnectSettings, Connection, StartedBackup, StoppedBackup};
 use pgark_postgres::control::{CONTROL_FILE_PATH, ControlFile};
-use pgark_postgres::data_directory::{Contents, Context, Entry, walk};
+use pgark_postgres::data_directory::{Context, Entry};
 use pgark_postgres::label::{BACKUP_LABEL_FILE, TABLESPACE_MAP_FILE};
 use pgark_postgres::process::{Running, running};
 use pgark_postgres::wal::name::{SegmentName, Timeline};

@@ -1,5 +1,7 @@
 //! A compact set of block numbers.
 
+use std::cmp::Ordering;
+
 /// Blocks covered by one chunk.
 const CHUNK_BLOCKS: u32 = 1 << 16;
 /// The most members of a chunk that is kept as a list; beyond, a bitmap is not larger.
@@ -139,11 +141,15 @@ impl Chunk {
     fn insert(&mut self, offset: u16) {
         match self {
             Self::List(list) => {
-                // Blocks tend to come in ascending order.
-                if list.last().is_none_or(|last| *last < offset) {
-                    list.push(offset);
-                } else if let Err(index) = list.binary_search(&offset) {
-                    list.insert(index, offset);
+                // Blocks tend to come in ascending order, and each several times.
+                match list.last().map(|last| last.cmp(&offset)) {
+                    None | Some(Ordering::Less) => list.push(offset),
+                    Some(Ordering::Equal) => {}
+                    Some(Ordering::Greater) => {
+                        if let Err(index) = list.binary_search(&offset) {
+                            list.insert(index, offset);
+                        }
+                    }
                 }
                 if list.len() > LIST_MAXIMUM {
                     *self = Self::bitmap(list);
@@ -232,6 +238,7 @@ fn bits(words: &[u64]) -> impl Iterator<Item = u16> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 mod tests {
     use std::collections::BTreeSet;
 

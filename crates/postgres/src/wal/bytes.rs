@@ -181,11 +181,15 @@ impl Encoder {
 
     pub(super) fn varint(&mut self, value: impl Into<u64>) {
         let mut value = value.into();
-        while value >= 0x80 {
-            self.0.push((value & 0x7F) as u8 | 0x80);
+        loop {
+            let bits = (value & 0x7F) as u8;
             value >>= 7;
+            if value == 0 {
+                self.0.push(bits);
+                return;
+            }
+            self.0.push(bits | 0x80);
         }
-        self.0.push(value as u8);
     }
 
     pub(super) fn signed(&mut self, value: i64) {

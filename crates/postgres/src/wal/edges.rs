@@ -78,7 +78,9 @@ impl Edges {
         }
         for lsn in [self.first_link, self.last_record] {
             encoder.flag(lsn.is_some());
-            lsn.into_iter().for_each(|lsn| encoder.varint(lsn.0));
+            if let Some(lsn) = lsn {
+                encoder.varint(lsn.0);
+            }
         }
         encoder.finish()
     }
@@ -87,10 +89,7 @@ impl Edges {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut decoder = Decoder::new(WHAT, FORMAT, bytes)?;
         let (head, head_bytes) = decode_head(&mut decoder)?;
-        let (tail, tail_bytes) = match decoder.flag()? {
-            true => decode_tail(&mut decoder).map(|(tail, bytes)| (Some(tail), bytes))?,
-            false => (None, Vec::new()),
-        };
+        let (tail, tail_bytes) = decode_tail(&mut decoder)?;
         let mut lsn = || if decoder.flag()? { decoder.varint().map(|lsn| Some(Lsn(lsn))) } else { Ok(None) };
         let (first_link, last_record) = (lsn()?, lsn()?);
         decoder.finish()?;
@@ -111,11 +110,14 @@ fn decode_head(decoder: &mut Decoder<'_>) -> Result<(Head, Vec<u8>), DecodeError
     }
 }
 
-fn decode_tail(decoder: &mut Decoder<'_>) -> Result<(Tail, Vec<u8>), DecodeError> {
+fn decode_tail(decoder: &mut Decoder<'_>) -> Result<(Option<Tail>, Vec<u8>), DecodeError> {
+    if !decoder.flag()? {
+        return Ok((None, Vec::new()));
+    }
     let lsn = Lsn(decoder.varint()?);
     let (total_length, available) = (decoder.varint_u32()?, decoder.varint_u32()?);
     let bytes = decode_kept(decoder, available, total_length)?;
-    Ok((Tail { lsn, total_length, available }, bytes))
+    Ok((Some(Tail { lsn, total_length, available }), bytes))
 }
 
 /// The bytes that are kept of `available` ones of a record with `total`.

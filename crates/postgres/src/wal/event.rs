@@ -22,7 +22,8 @@ pub const RM_SMGR: u8 = 2;
 /// The resource manager of databases.
 pub const RM_DBASE: u8 = 4;
 
-/// A record that does more than change the blocks it references, or that marks a point in the history of the cluster.
+/// What a record means: whether it does more than change the blocks it references, or marks a point in the history of
+/// the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A transaction ended.
@@ -74,6 +75,9 @@ pub enum Event<'a> {
     },
     /// The rest of the segment is not used.
     Switch,
+    /// None of these: the record changes the blocks that it references and no more, unless it says otherwise
+    /// ([`Record::has_special_update`]).
+    Other,
 }
 
 /// How much the WAL says (`wal_level`).
@@ -192,8 +196,12 @@ impl Oids<'_> {
 }
 
 impl<'a> Event<'a> {
-    /// What `record` means beyond its block references; `None` if nothing.
-    pub fn decode(record: &Record<'a>) -> Result<Option<Self>, RecordError> {
+    /// What `record` means.
+    ///
+    /// # Errors
+    ///
+    /// The data of the record is too short or out of range.
+    pub fn decode(record: &Record<'a>) -> Result<Self, RecordError> {
         let manager = record.header.resource_manager;
         let data = Cursor(record.main_data);
         let event = match manager {
@@ -201,17 +209,15 @@ impl<'a> Event<'a> {
             RM_XACT => transaction_event(record, data),
             RM_SMGR => storage_event(record.operation(), data),
             RM_DBASE => database_event(record, data),
-            _ => Some(None),
+            _ => Some(Self::Other),
         };
         event.ok_or(RecordError::MainData(manager))
     }
 }
 
-// In the functions below the outer `None` says that the data is damaged, the inner one that the record is no event.
-
-fn xlog_event<'a>(record: &Record<'a>, mut data: Cursor<'a>) -> Option<Option<Event<'a>>> {
+fn xlog_event<'a>(record: &Record<'a>, mut data: Cursor<'a>) -> Option<Event<'a>> {
     let version = record.version;
-    Some(Some(match record.operation() {
+    Some(match record.operation() {
         0x00 => Event::ShutdownCheckpoint(checkpoint(version, data)?),
         0x10 => Event::OnlineCheckpoint(checkpoint(version, data)?),
         0x40 => Event::Switch,
@@ -231,8 +237,8 @@ fn xlog_event<'a>(record: &Record<'a>, mut data: Cursor<'a>) -> Option<Option<Ev
             wal_level: if version >= Version::V17 { Some(wal_level(&mut data)?) } else { None },
         },
         0xE0 if version >= Version::V17 => Event::CheckpointRedo { wal_level: wal_level(&mut data)? },
-        _ => return Some(None),
-    }))
+        _ => Event::Other,
+    })
 }
 
 fn checkpoint(version: Version, mut data: Cursor<'_>) -> Option<Checkpoint> {
@@ -252,20 +258,20 @@ fn wal_level(data: &mut Cursor<'_>) -> Option<WalLevel> {
     WalLevel::from_number(data.u32()?)
 }
 
-fn transaction_event<'a>(record: &Record<'a>, mut data: Cursor<'a>) -> Option<Option<Event<'a>>> {
+fn transaction_event<'a>(record: &Record<'a>, mut data: Cursor<'a>) -> Option<Event<'a>> {
     const HAS_INFO: u8 = 0x80;
     let (committed, prepared) = match record.operation() & 0x70 {
         0x00 => (true, false),
         0x20 => (false, false),
         0x30 => (true, true),
         0x40 => (false, true),
-        _ => return Some(None),
+        _ => return Some(Event::Other),
     };
     let time = timestamp(data.i64()?);
     let flags = if record.operation() & HAS_INFO == 0 { 0 } else { data.u32()? };
     let (dropped, prepared_xid) = transaction_parts(record.version, flags, data)?;
     let xid = if prepared { prepared_xid? } else { record.header.xid };
-    Some(Some(Event::TransactionEnd(TransactionEnd { xid, time, committed, dropped })))
+    Some(Event::TransactionEnd(TransactionEnd { xid, time, committed, dropped }))
 }
 
 /// The dropped relations, and the id of a prepared transaction.
@@ -304,10 +310,10 @@ fn counted<'a>(data: &mut Cursor<'a>, item_length: usize) -> Option<&'a [u8]> {
     data.take(count.checked_mul(item_length)?)
 }
 
-fn storage_event<'a>(operation: u8, mut data: Cursor<'a>) -> Option<Option<Event<'a>>> {
+fn storage_event(operation: u8, mut data: Cursor<'_>) -> Option<Event<'_>> {
     const TRUNCATE_HEAP: u32 = 0x1;
     const TRUNCATE_VISIBILITY_MAP: u32 = 0x2;
-    Some(Some(match operation {
+    Some(match operation {
         0x10 => {
             let relation = parse_relation(&mut data)?;
             Event::ForkCreated(RelationFork { relation, fork: Fork::from_number(data.u32()?)? })
@@ -319,14 +325,14 @@ fn storage_event<'a>(operation: u8, mut data: Cursor<'a>) -> Option<Option<Event
             let (main, visibility_map) = (flags & TRUNCATE_HEAP != 0, flags & TRUNCATE_VISIBILITY_MAP != 0);
             Event::RelationTruncated(Truncation { relation, blocks, main, visibility_map })
         }
-        _ => return Some(None),
-    }))
+        _ => Event::Other,
+    })
 }
 
-fn database_event<'a>(record: &Record<'a>, mut data: Cursor<'a>) -> Option<Option<Event<'a>>> {
+fn database_event<'a>(record: &Record<'a>, mut data: Cursor<'a>) -> Option<Event<'a>> {
     // 15 put CREATE_WAL_LOG where DROP was.
     let drop = if record.version >= Version::V15 { 0x20 } else { 0x10 };
-    Some(Some(match record.operation() {
+    Some(match record.operation() {
         operation if operation == drop => {
             Event::DatabaseDropped { database: data.u32()?, tablespaces: Oids(counted(&mut data, Oids::LENGTH)?) }
         }
@@ -339,8 +345,8 @@ fn database_event<'a>(record: &Record<'a>, mut data: Cursor<'a>) -> Option<Optio
             let (database, tablespace) = (data.u32()?, data.u32()?);
             Event::DatabaseCreated(DatabaseCreation { database, tablespace, copied_from: None })
         }
-        _ => return Some(None),
-    }))
+        _ => Event::Other,
+    })
 }
 
 /// A time in microseconds since 2000-01-01.
@@ -375,7 +381,7 @@ mod tests {
         format!("{:?}", Event::decode(&record))
     }
 
-    fn check(version: Version, record: &TestRecord, expected: Option<&Event<'_>>) {
+    fn check(version: Version, record: &TestRecord, expected: &Event<'_>) {
         assert_eq!(meaning(version, record), format!("{:?}", Ok::<_, RecordError>(expected)));
     }
 
@@ -393,14 +399,14 @@ mod tests {
         let dropped = Event::DatabaseDropped { database: 20, tablespaces: Oids(&tablespaces) };
         let drop_data = [20, 2, 1663, 30];
         for version in [Version::V13, Version::V14] {
-            check(version, &database(0x00, &[20, 1663, 1, 1663]), Some(&created(Some((1, 1663)))));
-            check(version, &database(0x10, &drop_data), Some(&dropped));
-            check(version, &database(0x20, &drop_data), None);
+            check(version, &database(0x00, &[20, 1663, 1, 1663]), &created(Some((1, 1663))));
+            check(version, &database(0x10, &drop_data), &dropped);
+            check(version, &database(0x20, &drop_data), &Event::Other);
         }
         for version in [Version::V15, Version::V16, Version::V17, Version::V18] {
-            check(version, &database(0x00, &[20, 1663, 1, 1663]), Some(&created(Some((1, 1663)))));
-            check(version, &database(0x10, &[20, 1663]), Some(&created(None)));
-            check(version, &database(0x20, &drop_data), Some(&dropped));
+            check(version, &database(0x00, &[20, 1663, 1, 1663]), &created(Some((1, 1663))));
+            check(version, &database(0x10, &[20, 1663]), &created(None));
+            check(version, &database(0x20, &drop_data), &dropped);
         }
     }
 
@@ -410,8 +416,8 @@ mod tests {
         let fork = RelationFork { relation: relation(9), fork: Fork::VisibilityMap };
         let truncation = Truncation { relation: relation(9), blocks: 7, main: true, visibility_map: false };
         for version in Version::ALL {
-            check(version, &create, Some(&Event::ForkCreated(fork)));
-            check(version, &truncate(9, 7, 0x5), Some(&Event::RelationTruncated(truncation)));
+            check(version, &create, &Event::ForkCreated(fork));
+            check(version, &truncate(9, 7, 0x5), &Event::RelationTruncated(truncation));
         }
     }
 
@@ -439,24 +445,24 @@ mod tests {
         for version in Version::ALL {
             for (info, committed) in [(0x30, true), (0x40, false)] {
                 let end = TransactionEnd { xid: 777, time: at(5), committed, dropped: Locators(&dropped) };
-                check(version, &prepared(info, version), Some(&Event::TransactionEnd(end)));
+                check(version, &prepared(info, version), &Event::TransactionEnd(end));
             }
             // Not prepared, the record's own id counts.
             let end = TransactionEnd { xid: 700, time: at(5), committed: true, dropped: Locators(&dropped) };
-            check(version, &prepared(0x00, version), Some(&Event::TransactionEnd(end)));
-            check(version, &TestRecord::new(RM_XACT, 0x10), None);
+            check(version, &prepared(0x00, version), &Event::TransactionEnd(end));
+            check(version, &TestRecord::new(RM_XACT, 0x10), &Event::Other);
         }
     }
 
     #[test]
     fn a_plain_commit_drops_nothing() {
         let end = TransactionEnd { xid: 700, time: at(9), committed: true, dropped: Locators::default() };
-        check(Version::V16, &commit(9, &[]), Some(&Event::TransactionEnd(end)));
+        check(Version::V16, &commit(9, &[]), &Event::TransactionEnd(end));
         let end = |time| TransactionEnd { xid: 700, time, committed: true, dropped: Locators::default() };
         for (raw, bound) in [(i64::MIN, Timestamp::MIN), (i64::MAX, Timestamp::MAX)] {
             let record = TestRecord::new(RM_XACT, 0).main_data(raw.to_le_bytes());
             let time = Timestamp::from_second(bound.as_second()).unwrap();
-            check(Version::V16, &record, Some(&Event::TransactionEnd(end(time))));
+            check(Version::V16, &record, &Event::TransactionEnd(end(time)));
         }
     }
 
@@ -470,17 +476,17 @@ mod tests {
             let (redo, time) = (Lsn(0x500_0028), at(5));
             let checkpoint = Checkpoint { redo, timeline: Timeline(2), previous: Timeline(1), wal_level, time };
             let record = |info| TestRecord::new(RM_XLOG, info).main_data(&data);
-            check(version, &record(0x00), Some(&Event::ShutdownCheckpoint(checkpoint)));
-            check(version, &record(0x10), Some(&Event::OnlineCheckpoint(checkpoint)));
+            check(version, &record(0x00), &Event::ShutdownCheckpoint(checkpoint));
+            check(version, &record(0x10), &Event::OnlineCheckpoint(checkpoint));
 
             let end = [&5_000_000_i64.to_le_bytes()[..], &words(&[2, 1])].concat();
             let end = if wal_level.is_some() { [end, words(&[2])].concat() } else { end };
             let expected = Event::EndOfRecovery { time, timeline: Timeline(2), previous: Timeline(1), wal_level };
-            check(version, &TestRecord::new(RM_XLOG, 0x90).main_data(end), Some(&expected));
+            check(version, &TestRecord::new(RM_XLOG, 0x90).main_data(end), &expected);
 
             let redo = TestRecord::new(RM_XLOG, 0xE0).main_data(words(&[0]));
             let expected = Event::CheckpointRedo { wal_level: WalLevel::Minimal };
-            check(version, &redo, (version >= Version::V17).then_some(&expected));
+            check(version, &redo, if version >= Version::V17 { &expected } else { &Event::Other });
         }
     }
 
@@ -492,16 +498,16 @@ mod tests {
         point.resize(72, 0);
         let point = TestRecord::new(RM_XLOG, 0x70).main_data(point);
         for version in Version::ALL {
-            check(version, &change, Some(&Event::ParameterChange { wal_level: WalLevel::Replica }));
+            check(version, &change, &Event::ParameterChange { wal_level: WalLevel::Replica });
             let name = "before \u{FFFD} the".to_owned();
-            check(version, &point, Some(&Event::RestorePoint { name, time: at(5) }));
+            check(version, &point, &Event::RestorePoint { name, time: at(5) });
         }
     }
 
     #[test]
     fn blocks_without_a_special_meaning_are_no_event() {
         for manager in [3, 9, 10, 21, 130] {
-            check(Version::V18, &TestRecord::new(manager, 0x10).block(0, main_fork(9), 1), None);
+            check(Version::V18, &TestRecord::new(manager, 0x10).block(0, main_fork(9), 1), &Event::Other);
         }
     }
 

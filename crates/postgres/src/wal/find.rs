@@ -43,7 +43,7 @@ impl TransactionSearch {
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<FoundTransaction>, SequenceError> {
         let Self { xid, stream, found } = self;
         stream.push(bytes, |header, raw| {
-            if let Ok((_, Some(Event::TransactionEnd(end)))) = decode(raw.lsn, header.version, raw.bytes)
+            if let Ok((_, Event::TransactionEnd(end))) = decode(raw.lsn, header.version, raw.bytes)
                 && end.xid == *xid
             {
                 let (time, committed) = (end.time, end.committed);

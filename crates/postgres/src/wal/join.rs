@@ -182,6 +182,7 @@ impl RangeSummariser {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 mod tests {
     use proptest::prelude::*;
 

@@ -4,6 +4,7 @@ mod bytes;
 mod edges;
 mod sequence;
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 mod testing;
 
 pub mod blocks;

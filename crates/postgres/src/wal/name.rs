@@ -62,8 +62,8 @@ impl SegmentSize {
 
     /// How far `lsn` lies behind the start of its segment, in bytes.
     pub fn offset_of(self, lsn: Lsn) -> u32 {
-        // The remainder is below the segment size, which has 32 bits.
-        (lsn.0 % u64::from(self.0)) as u32
+        // The size is a power of two, so that the low half is enough.
+        (lsn.0 & 0xFFFF_FFFF) as u32 % self.0
     }
 
     /// Where the segment `number` begins, or `None` past the end of the 64-bit range.

@@ -501,6 +501,7 @@ fn narrow(length: usize) -> u32 {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 mod tests {
     use proptest::prelude::*;
 
@@ -672,7 +673,7 @@ mod tests {
         let bytes = wal.segments().swap_remove(0);
         let error = |bytes: &[u8]| SegmentReader::new(bytes).err();
         assert_eq!(error(&[]), Some(SegmentError::Header));
-        assert_eq!(error(&[0; SIZE as usize]), Some(SegmentError::Header));
+        assert_eq!(error(&vec![0; SIZE as usize]), Some(SegmentError::Header));
         assert_eq!(error(&bytes[..39]), Some(SegmentError::Header));
         let length = |found| Some(SegmentError::Length { expected: SIZE as u32, found });
         assert_eq!(error(&bytes[..8192]), length(8192));

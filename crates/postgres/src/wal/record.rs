@@ -131,6 +131,7 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// Decodes the whole record in `bytes`, which begins at `lsn`. The checksum is not looked at.
+    #[inline]
     pub fn decode(lsn: Lsn, version: Version, bytes: &'a [u8]) -> Result<Self, RecordError> {
         let header = RecordHeader::parse(bytes).ok_or(RecordError::Header)?;
         if header.total_length as usize != bytes.len() {
@@ -186,6 +187,7 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     /// Reads headers until what is left is exactly what they announced.
+    #[inline]
     fn read(body: &'a [u8], version: Version) -> Result<Self, RecordError> {
         let mut cursor = Cursor(body);
         let mut parts = Parts::default();
@@ -239,6 +241,7 @@ struct BlockHeader {
 
 impl BlockHeader {
     /// Reads what follows the id; `relation` is that of the block before, for blocks that share it.
+    #[inline]
     fn parse(
         id: u8,
         cursor: &mut Cursor<'_>,
@@ -254,13 +257,14 @@ impl BlockHeader {
             0 => None,
             _ => Some(ImageHeader::parse(id, cursor, version)?),
         };
-        if flags & BLOCK_SAME_RELATION == 0 {
-            *relation = Some(parse_relation(cursor).ok_or(RecordError::Length)?);
-        }
+        let locator = match flags & BLOCK_SAME_RELATION {
+            0 => parse_relation(cursor).ok_or(RecordError::Length)?,
+            _ => relation.ok_or(RecordError::Block(id))?,
+        };
+        *relation = Some(locator);
         let fork = Fork::from_number(u32::from(flags & BLOCK_FORK_MASK)).ok_or(RecordError::UnknownFork(id))?;
-        let relation = relation.ok_or(RecordError::Block(id))?;
         Ok(Self {
-            target: RelationFork { relation, fork },
+            target: RelationFork { relation: locator, fork },
             block: cursor.u32().ok_or(RecordError::Length)?,
             will_init: flags & BLOCK_WILL_INIT != 0,
             data_length,
@@ -426,6 +430,7 @@ impl<'a> Blocks<'a> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 mod tests {
     use proptest::prelude::*;
 

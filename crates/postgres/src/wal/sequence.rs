@@ -255,6 +255,7 @@ impl RecordStream {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 mod tests {
     use proptest::prelude::*;
 

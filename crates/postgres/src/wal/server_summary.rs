@@ -114,9 +114,8 @@ impl ServerSummary {
 
     /// The block summary that it amounts to.
     ///
-    /// Minor versions of 17 and 18 before the fix of `SummarizeSmgrRecord` give a truncated visibility map the length
-    /// of its relation. So the limit of a visibility map is taken for such a length where that is lower: at worst a
-    /// few pages more are read.
+    /// The first minor versions of 17 gave the limit of a truncated visibility map in blocks of its relation, which is
+    /// too high. So every limit of a visibility map is taken for such a length: at worst a few pages more are read.
     pub fn to_block_summary(&self) -> BlockSummary {
         let mut summary = BlockSummary::default();
         for entry in &self.entries {
@@ -140,23 +139,25 @@ fn parse_entry(cursor: &mut Cursor<'_>) -> Option<ServerSummaryEntry> {
     let mut blocks = BlockSet::default();
     for chunk in 0_u32.. {
         let Some(words) = usage.u16() else { break };
-        let mut words = Cursor(cursor.take(usize::from(words) * 2).filter(|_| words <= BITMAP_WORDS)?);
-        let is_bitmap = words.remaining() == usize::from(BITMAP_WORDS) * 2;
-        let mut index = 0;
-        while let Some(word) = words.u16() {
-            match is_bitmap {
-                true => (0..16)
-                    .filter(|bit| word & 1 << bit != 0)
-                    .for_each(|bit| blocks.insert(chunk * CHUNK_BLOCKS + index * 16 + bit)),
-                false => blocks.insert(chunk * CHUNK_BLOCKS + u32::from(word)),
-            }
-            index += 1;
-        }
+        let content = Cursor(cursor.take(usize::from(words) * 2).filter(|_| words <= BITMAP_WORDS)?);
+        let offsets = chunk_offsets(content, words == BITMAP_WORDS);
+        blocks.extend(offsets.map(|offset| chunk * CHUNK_BLOCKS + offset));
     }
     Some(ServerSummaryEntry { fork, limit, blocks })
 }
 
+/// The blocks in a chunk, as offsets in it.
+fn chunk_offsets(mut words: Cursor<'_>, is_bitmap: bool) -> impl Iterator<Item = u32> {
+    let words = std::iter::from_fn(move || words.u16());
+    words.zip(0..).flat_map(move |(word, index)| {
+        let bits = if is_bitmap { 0..16 } else { 0..0 };
+        let offset = if is_bitmap { None } else { Some(u32::from(word)) };
+        bits.filter(move |bit| word & 1 << bit != 0).map(move |bit| index * 16 + bit).chain(offset)
+    })
+}
+
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 mod tests {
     use proptest::prelude::*;
 

@@ -128,17 +128,16 @@ impl BlockSummary {
         }
     }
 
-    /// Adds what `record` changes; `event` is what it means beyond its block references.
+    /// Adds what `record` changes; `event` is what it means.
     ///
     /// # Errors
     ///
     /// The record changes more than a summary can say. What was absorbed before is then not to be used either.
-    pub fn absorb(&mut self, record: &Record<'_>, event: Option<&Event<'_>>) -> Result<(), Unusable> {
-        match event {
-            Some(event) => self.absorb_event(record.lsn, event)?,
-            None if record.has_special_update() => return Err(unknown_change(record)),
-            None => {}
+    pub fn absorb(&mut self, record: &Record<'_>, event: &Event<'_>) -> Result<(), Unusable> {
+        if matches!(event, Event::Other) && record.has_special_update() {
+            return Err(unknown_change(record));
         }
+        self.absorb_event(record.lsn, event)?;
         for block in record.blocks() {
             self.mark(block.target, block.block);
         }
@@ -149,7 +148,9 @@ impl BlockSummary {
         match event {
             Event::TransactionEnd(end) => {
                 for relation in end.dropped.iter() {
-                    Fork::ALL.into_iter().for_each(|fork| self.lower_limit(RelationFork { relation, fork }, 0));
+                    for fork in Fork::ALL {
+                        self.lower_limit(RelationFork { relation, fork }, 0);
+                    }
                 }
             }
             Event::ForkCreated(fork) => self.lower_limit(*fork, 0),
@@ -164,7 +165,10 @@ impl BlockSummary {
             Event::ShutdownCheckpoint(checkpoint) | Event::OnlineCheckpoint(checkpoint) => {
                 check_wal_level(lsn, checkpoint.wal_level.unwrap_or(WalLevel::Replica))?;
             }
-            Event::EndOfRecovery { wal_level: None, .. } | Event::RestorePoint { .. } | Event::Switch => {}
+            Event::EndOfRecovery { wal_level: None, .. }
+            | Event::RestorePoint { .. }
+            | Event::Switch
+            | Event::Other => {}
         }
         Ok(())
     }
@@ -214,7 +218,7 @@ impl Summary {
     }
 
     /// Adds what a record changes, or becomes unusable for good.
-    pub fn absorb(&mut self, record: &Record<'_>, event: Option<&Event<'_>>) {
+    pub fn absorb(&mut self, record: &Record<'_>, event: &Event<'_>) {
         if let Self::Usable(summary) = self
             && let Err(reason) = summary.absorb(record, event)
         {
@@ -272,12 +276,14 @@ mod tests {
     fn absorb(summary: &mut Summary, version: Version, record: &TestRecord) {
         let bytes = record.bytes(Lsn(0));
         let record = Record::decode(Lsn(64), version, &bytes).unwrap();
-        summary.absorb(&record, Event::decode(&record).unwrap().as_ref());
+        summary.absorb(&record, &Event::decode(&record).unwrap());
     }
 
     fn summary_of(version: Version, records: &[TestRecord]) -> Summary {
         let mut summary = Summary::empty();
-        records.iter().for_each(|record| absorb(&mut summary, version, record));
+        for record in records {
+            absorb(&mut summary, version, record);
+        }
         summary
     }
 
@@ -448,7 +454,9 @@ mod tests {
 
     fn applied(changes: &[(u32, u8, u32, bool)]) -> BlockSummary {
         let mut summary = BlockSummary::default();
-        changes.iter().for_each(|change| apply(&mut summary, *change));
+        for change in changes {
+            apply(&mut summary, *change);
+        }
         summary
     }
 

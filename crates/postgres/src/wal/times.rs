@@ -163,8 +163,7 @@ impl TimeIndex {
         self.is_overflowed
     }
 
-    /// Adds a record of a segment of `size`; `event` is what it means beyond its block references. Records must come in
-    /// the order of the WAL.
+    /// Adds a record of a segment of `size`; `event` is what it means. Records must come in the order of the WAL.
     pub fn absorb(&mut self, size: SegmentSize, record: &Record<'_>, event: &Event<'_>) {
         if let Event::TransactionEnd(end) = event {
             self.add_end(size.offset_of(record.lsn), end);
@@ -191,9 +190,9 @@ impl TimeIndex {
         ends.last = end.time;
         ends.latest = ends.latest.max(end.time);
         if end.committed {
-            ends.commits += 1
+            ends.commits += 1;
         } else {
-            ends.rollbacks += 1
+            ends.rollbacks += 1;
         }
         ends.lowest_xid = ends.lowest_xid.min(end.xid);
         ends.highest_xid = ends.highest_xid.max(end.xid);
@@ -263,14 +262,14 @@ mod tests {
     fn absorb(index: &mut TimeIndex, lsn: u64, record: &TestRecord) {
         let bytes = record.bytes(Lsn(0));
         let record = Record::decode(Lsn(lsn), Version::V17, &bytes).unwrap();
-        if let Some(event) = Event::decode(&record).unwrap() {
-            index.absorb(size(), &record, &event);
-        }
+        index.absorb(size(), &record, &Event::decode(&record).unwrap());
     }
 
     fn index_of(records: &[(u64, TestRecord)]) -> TimeIndex {
         let mut index = TimeIndex::default();
-        records.iter().for_each(|(lsn, record)| absorb(&mut index, *lsn, record));
+        for (lsn, record) in records {
+            absorb(&mut index, *lsn, record);
+        }
         index
     }
 

@@ -15,9 +15,7 @@ pub(crate) struct Model(BTreeMap<RelationFork, (Option<u32>, BTreeSet<u32>)>);
 
 impl Model {
     pub(crate) fn absorb(&mut self, record: &Record<'_>) {
-        if let Some(event) = Event::decode(record).expect("a server's record can be decoded") {
-            self.absorb_event(&event);
-        }
+        self.absorb_event(&Event::decode(record).expect("a server's record can be decoded"));
         for block in record.blocks() {
             self.mark(block.target, block.block);
         }
@@ -27,7 +25,9 @@ impl Model {
         match event {
             Event::TransactionEnd(end) => {
                 for relation in end.dropped.iter() {
-                    Fork::ALL.into_iter().for_each(|fork| self.limit(RelationFork { relation, fork }, 0));
+                    for fork in Fork::ALL {
+                        self.limit(RelationFork { relation, fork }, 0);
+                    }
                 }
             }
             Event::ForkCreated(fork) => self.limit(*fork, 0),

@@ -1,4 +1,4 @@
-//! The time indexes say what pg_waldump says.
+//! The time indexes say what `pg_waldump` says.
 //! Would lose: a restore to a time, a transaction or a restore point that is not found, or stops in the wrong place.
 
 use std::collections::BTreeMap;
@@ -67,24 +67,19 @@ fn check_notable(dump: &Dump, notable: &[Notable]) {
         let is_wanted = |text: &str| starts.iter().any(|start| text.starts_with(start)) && text.contains(contains);
         dump.records.iter().filter(|(_, text)| is_wanted(text)).map(|(line, _)| line.lsn).collect()
     };
-    let pairs: [(&dyn Fn(&NotableEvent) -> bool, &[&str], &str); 7] = [
-        (&|what| matches!(what, NotableEvent::RelationTruncated { .. }), &["TRUNCATE "], " flags 7"),
-        (&|what| matches!(what, NotableEvent::RelationsDropped { .. }), &["COMMIT "], "; rels: "),
-        (&|what| matches!(what, NotableEvent::DatabaseCreated(_)), &["CREATE_FILE_COPY", "CREATE_WAL_LOG"], ""),
-        (&|what| matches!(what, NotableEvent::DatabaseDropped { .. }), &["DROP dir"], ""),
-        (&|what| matches!(what, NotableEvent::RestorePoint { .. }), &["RESTORE_POINT"], ""),
-        (&|what| matches!(what, NotableEvent::Switch), &["SWITCH"], ""),
-        (&|what| matches!(what, NotableEvent::ShutdownCheckpoint), &["CHECKPOINT_SHUTDOWN"], ""),
-    ];
-    for (wanted, starts, contains) in pairs {
-        let mut expected = dumped(starts, contains);
-        if starts == ["COMMIT "] {
-            expected.extend(dumped(&["COMMIT_PREPARED"], contains));
-            expected.sort_unstable();
-        }
+    let check = |starts: &[&str], contains: &str, wanted: &dyn Fn(&NotableEvent) -> bool| {
+        let expected = dumped(starts, contains);
         assert!(!expected.is_empty(), "the workload has no {starts:?}");
         assert_eq!(lsns_of(wanted), expected, "{starts:?}");
-    }
+    };
+    check(&["TRUNCATE "], " flags 7", &|what| matches!(what, NotableEvent::RelationTruncated { .. }));
+    check(&["COMMIT ", "COMMIT_PREPARED"], "; rels: ", &|what| matches!(what, NotableEvent::RelationsDropped { .. }));
+    check(&["CREATE_FILE_COPY", "CREATE_WAL_LOG"], "", &|what| matches!(what, NotableEvent::DatabaseCreated(_)));
+    check(&["DROP dir"], "", &|what| matches!(what, NotableEvent::DatabaseDropped { .. }));
+    check(&["RESTORE_POINT"], "", &|what| matches!(what, NotableEvent::RestorePoint { .. }));
+    check(&["SWITCH"], "", &|what| matches!(what, NotableEvent::Switch));
+    check(&["CHECKPOINT_SHUTDOWN"], "", &|what| matches!(what, NotableEvent::ShutdownCheckpoint));
+
     let largest = notable.iter().filter_map(|notable| match &notable.what {
         NotableEvent::RelationsDropped { relations, count } if relations.len() == *count as usize => Some(*count),
         _ => None,

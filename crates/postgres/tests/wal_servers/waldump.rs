@@ -1,4 +1,4 @@
-//! pg_waldump as the reference: the same records with the same blocks, and what its descriptions say of relations.
+//! `pg_waldump` as the reference: the same records with the same blocks, and what its descriptions say of relations.
 
 use std::path::Path;
 
@@ -41,7 +41,7 @@ const RESOURCE_MANAGERS: [&str; 22] = [
     "LogicalMessage",
 ];
 
-/// A record as a line of pg_waldump says it.
+/// A record as a line of `pg_waldump` says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) lsn: Lsn,
@@ -53,14 +53,14 @@ pub(crate) struct Line {
     blocks: Vec<(RelationFork, u32, bool)>,
 }
 
-/// The output of pg_waldump.
+/// The output of `pg_waldump`.
 pub(crate) struct Dump {
     /// Each record with its description.
     pub(crate) records: Vec<(Line, String)>,
 }
 
 impl Dump {
-    /// What pg_waldump says of all segments.
+    /// What `pg_waldump` says of all segments.
     pub(crate) fn of(cluster: &Cluster, directory: &Path, segments: &[Segment]) -> Self {
         let mut command = cluster.server().tool("pg_waldump");
         command.env("TZ", "UTC").arg("--path").arg(directory);
@@ -189,7 +189,9 @@ fn absorb(model: &mut Model, line: &Line, text: &str) {
             let relations = text.split_once("; rels: ").map_or("", |(_, rest)| rest.split(';').next().unwrap_or(rest));
             for path in relations.split_whitespace() {
                 let relation = parse_path(path).relation;
-                Fork::ALL.into_iter().for_each(|fork| model.limit(RelationFork { relation, fork }, 0));
+                for fork in Fork::ALL {
+                    model.limit(RelationFork { relation, fork }, 0);
+                }
             }
         }
         ("Database", what) => {

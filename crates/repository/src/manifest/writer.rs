@@ -14,10 +14,10 @@ use crate::names::{self, Label, PackId, StanzaName};
 use crate::repository::Repository;
 use crate::vault::Hash;
 
-/// Plain bytes at which a block of file entries is written.
+/// The most plain bytes of a block of file entries, unless a single entry is longer.
 const FILES_BLOCK_BYTES: usize = 256 << 10;
 
-/// The most entries of the pack list in one block: the format wants it in one.
+/// Bytes of one entry of the pack list.
 const PACK_RECORD_LENGTH: usize = 72;
 
 /// Builds one manifest as the backup goes on. Nothing reaches the repository before [`ManifestWriter::commit`]; till
@@ -38,6 +38,7 @@ impl<'repository> ManifestWriter<'repository> {
     /// # Errors
     /// Where there is no randomness.
     pub fn new(repository: &'repository Repository, stanza: &StanzaName, label: &Label) -> Result<Self> {
+        repository.check_writable()?;
         let name = names::manifest(stanza, label)?;
         let options = WriteOptions { compression: Compression::Zstd(3), verify: true };
         let container = ContainerWriter::new(repository.vault(), ObjectKind::Manifest, name, options, Vec::new())?;
@@ -56,9 +57,15 @@ impl<'repository> ManifestWriter<'repository> {
     /// # Errors
     /// [`crate::Error::Limit`], [`crate::Error::VerifyWrite`], or the storage's error.
     pub fn add(&mut self, entry: &Entry) -> Result<()> {
-        self.first_path.get_or_insert_with(|| entry.path.clone());
+        let start = self.files.len();
         entry.encode(&mut self.files);
-        if self.files.len() >= FILES_BLOCK_BYTES { self.end_files_block() } else { Ok(()) }
+        if start > 0 && self.files.len() > FILES_BLOCK_BYTES {
+            let entry = self.files.split_off(start);
+            self.end_files_block()?;
+            self.files = entry;
+        }
+        self.first_path.get_or_insert_with(|| entry.path.clone());
+        Ok(())
     }
 
     /// Adds an entry that a restore writes after everything else.

@@ -62,8 +62,15 @@ impl<'repository> Pack<'repository> {
         let table = self.table(BlockKind::FrameTable)?;
         let page_list = self.table(BlockKind::PageList)?;
         let file_count = self.files()?.len();
-        tables::decode(&table, &page_list, self.container.block_count(), file_count)
-            .map_err(|error| error.in_object(self.name()))
+        let frames = tables::decode(&table, &page_list, self.container.block_count(), file_count)
+            .map_err(|error| error.in_object(self.name()))?;
+        for frame in &frames {
+            let is_frame = self.container.kind_of(frame.block)? == BlockKind::Frame;
+            if !is_frame || !frame.pages.is_sound(self.container.plain_length(frame.block)? as usize) {
+                return Err(self.container.damaged(format!("block {} is not as its frame table says", frame.block)));
+            }
+        }
+        Ok(frames)
     }
 
     /// The frames, each with the hashes of its pages in slot order.

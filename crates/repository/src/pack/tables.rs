@@ -1,5 +1,6 @@
 //! The tables at the end of a pack.
 
+use crate::PAGE_SIZE;
 use crate::bytes::{Reader, Write};
 use crate::error::Malformed;
 use crate::map::MAXIMUM_FRAME_PAGES;
@@ -30,6 +31,18 @@ impl FramePages {
             Self::Contiguous { count, .. } => usize::from(*count),
             Self::Scattered(pages) => pages.len(),
         }
+    }
+
+    /// Whether `length` plain bytes can be these pages: 1 to 64, ascending, all but the last one whole.
+    pub(super) fn is_sound(&self, length: usize) -> bool {
+        let ascend = match self {
+            Self::Contiguous { first, count } => first.checked_add(u32::from(*count)).is_some(),
+            Self::Scattered(pages) => pages.is_sorted_by(|earlier, later| earlier < later),
+        };
+        ascend
+            && self.count() <= usize::from(MAXIMUM_FRAME_PAGES)
+            && length > 0
+            && length.div_ceil(PAGE_SIZE) == self.count()
     }
 }
 

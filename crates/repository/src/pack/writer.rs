@@ -6,7 +6,7 @@ use pgark_storage::ObjectWriter;
 
 use super::tables::{self, FrameEntry, FramePages};
 use crate::container::{BlockKind, ContainerWriter, ObjectKind, WriteOptions, Written};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::names::{self, PackId, StanzaName};
 use crate::repository::Repository;
 use crate::vault::PageHash;
@@ -63,6 +63,7 @@ impl<'repository> PackWriter<'repository> {
         id: PackId,
         options: WriteOptions,
     ) -> Result<Self> {
+        repository.check_writable()?;
         let name = names::pack(stanza, id)?;
         let sink = repository.storage().create(&name)?;
         let container = ContainerWriter::new(repository.vault(), ObjectKind::Pack, name, options, sink)?;
@@ -101,7 +102,11 @@ impl<'repository> PackWriter<'repository> {
     /// # Errors
     /// [`crate::Error::Limit`], [`crate::Error::VerifyWrite`], or the storage's error.
     pub fn append_frame(&mut self, frame: PackFrame<'_>) -> Result<(u32, u32)> {
-        debug_assert_eq!(frame.pages.count(), frame.page_hashes.len());
+        if !frame.pages.is_sound(frame.plain.len()) || frame.pages.count() != frame.page_hashes.len() {
+            let (count, path) = (frame.pages.count(), String::from_utf8_lossy(frame.path));
+            let what = format!("{count} pages of '{path}' in {} bytes make no frame", frame.plain.len());
+            return Err(Error::Limit { what });
+        }
         let (block, stored_length) = self.container.append(BlockKind::Frame, frame.plain)?;
         let entry = FrameEntry { block, file: self.file_number(frame.path), pages: frame.pages.clone() };
         tables::encode(&entry, &mut self.frames, &mut self.page_list);

@@ -34,8 +34,8 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    pub(crate) fn new(magic: &[u8; 8], repository: [u8; 16], blocks: Vec<DraftBlock>) -> Self {
-        Self { magic: *magic, version: 1, suite: 0, features: 0, repository, blocks }
+    pub(crate) fn new(magic: [u8; 8], repository: [u8; 16], blocks: Vec<DraftBlock>) -> Self {
+        Self { magic, version: 1, suite: 0, features: 0, repository, blocks }
     }
 
     /// The object under the name `name`.

@@ -1,6 +1,8 @@
 //! Tests of the repository as a whole: plain and encrypted, in memory and on a disk. What is pure is tested beside its
 //! code.
 
+#![expect(clippy::unwrap_used, reason = "what is not as expected ends the test")]
+
 mod allocation;
 mod backups;
 mod book;

@@ -47,12 +47,7 @@ fn open_packs<'a>(
         .collect()
 }
 
-fn content(
-    repository: &Repository,
-    packs: &BTreeMap<PackId, Pack<'_>>,
-    map: &PageMap,
-    size: u64,
-) -> Result<Vec<u8>> {
+fn content(repository: &Repository, packs: &BTreeMap<PackId, Pack<'_>>, map: &PageMap, size: u64) -> Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(size).unwrap()];
     for piece in map.pieces() {
         let frame = frame(repository, &packs[&piece.pack], piece)?;

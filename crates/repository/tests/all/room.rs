@@ -13,6 +13,7 @@ pub(crate) const PASSPHRASE: &str = "correct horse battery staple";
 pub(crate) const CAPABILITIES: Capabilities = Capabilities { conditional_create: true };
 
 /// A repository with the storage that it lies in.
+#[derive(Debug)]
 pub(crate) struct Room {
     pub(crate) name: &'static str,
     pub(crate) storage: Arc<dyn Storage>,

@@ -184,6 +184,7 @@ impl Summary {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the numbers of these tests are small")]
 mod tests {
     use proptest::prelude::*;
 

@@ -163,7 +163,9 @@ fn encode_notable(encoder: &mut Encoder, time: &mut i64, notable: &Notable) {
             encoder.byte(DATABASE_DROPPED);
             encoder.varint(*database);
             encoder.count(tablespaces.len());
-            tablespaces.iter().for_each(|tablespace| encoder.varint(*tablespace));
+            for tablespace in tablespaces {
+                encoder.varint(*tablespace);
+            }
         }
         NotableEvent::RestorePoint { name } => {
             encoder.byte(RESTORE_POINT);
@@ -245,10 +247,9 @@ fn encode_relation(encoder: &mut Encoder, before: RelationLocator, relation: Rel
 }
 
 fn decode_relation(decoder: &mut Decoder<'_>, before: RelationLocator) -> Result<RelationLocator, DecodeError> {
-    let (tablespace, database) = match decoder.flag()? {
-        true => (decoder.varint_u32()?, decoder.varint_u32()?),
-        false => (before.tablespace, before.database),
-    };
+    let differs = decoder.flag()?;
+    let tablespace = if differs { decoder.varint_u32()? } else { before.tablespace };
+    let database = if differs { decoder.varint_u32()? } else { before.database };
     let number = i64::from(before.number).checked_add(decoder.signed()?).and_then(|number| u32::try_from(number).ok());
     let number = number.ok_or(decoder.invalid("the number of a relation exceeds 32 bits"))?;
     Ok(RelationLocator { tablespace, database, number })

@@ -1,0 +1,100 @@
+//! `pgark backup`
+
+use std::path::PathBuf;
+
+use pgark_config::{Configuration, option};
+use pgark_engine::backup::{self, BackupSettings};
+use pgark_engine::stanza::{OpenRepository, RepositorySettings, Stanza};
+use pgark_engine::{Error, ErrorKind};
+use pgark_repository::manifest::{DamagedFile, ManifestDocument, PageRange};
+
+use crate::commands::size::human_size;
+use crate::failure::Result;
+use crate::run::PROGRAM;
+use crate::settings;
+
+/// Takes a backup into the first repository, or into the one that `--repo` names.
+pub(crate) fn run(configuration: &Configuration) -> Result<()> {
+    let settings = backup_settings(configuration)?;
+    let repository = choose_repository(configuration)?.open()?;
+    if !configuration.is_set(&option::BACKUP_TYPE) {
+        say_type(&settings, &repository)?;
+    }
+    let report = backup::run(&settings, &repository)?;
+    tell(&report.document);
+    Ok(())
+}
+
+fn backup_settings(configuration: &Configuration) -> Result<BackupSettings> {
+    let is_online = configuration.boolean(&option::ONLINE);
+    let write = settings::write_options(configuration);
+    Ok(BackupSettings {
+        stanza: settings::stanza(configuration)?,
+        data_directory: settings::data_directory(configuration),
+        connection: is_online.then(|| settings::connect(configuration)).transpose()?,
+        force: false,
+        start_fast: configuration.boolean(&option::START_FAST),
+        archive_check: configuration.boolean(&option::ARCHIVE_CHECK),
+        archive_mode_check: configuration.boolean(&option::ARCHIVE_MODE_CHECK),
+        archive_timeout: configuration.duration(&option::ARCHIVE_TIMEOUT),
+        checksum_page: configuration.optional_boolean(&option::CHECKSUM_PAGE),
+        exclude: configuration.list(&option::EXCLUDE).iter().map(PathBuf::from).collect(),
+        annotations: configuration.map(&option::ANNOTATION).iter().cloned().collect(),
+        workers: settings::workers(configuration),
+        write,
+        compression: settings::compression_text(write.compression),
+        lock_path: settings::lock_path(configuration),
+        host: settings::host(),
+        program: PROGRAM.to_owned(),
+    })
+}
+
+fn choose_repository(configuration: &Configuration) -> Result<RepositorySettings> {
+    let mut repositories = settings::repositories(configuration)?;
+    if repositories.len() > 1 {
+        tracing::info!("repo option not specified, defaulting to repo{}", repositories[0].key);
+    }
+    if repositories.is_empty() {
+        return Err(Error::new(ErrorKind::OptionRequired, "backup command requires option: repo1-path").into());
+    }
+    Ok(repositories.swap_remove(0))
+}
+
+/// pgBackRest's default is an incremental backup. Whoever relies on it is told what the backup is.
+fn say_type(settings: &BackupSettings, repository: &OpenRepository) -> Result<()> {
+    let stanza = Stanza::open(repository, &settings.stanza)?;
+    let backups = stanza.repository().backups(stanza.name()).map_err(Error::from)?;
+    match backups.last() {
+        None => tracing::warn!("no prior backup exists, incr backup has been changed to full"),
+        Some(last) => {
+            tracing::info!("last backup label = {last}, version = {}", env!("CARGO_PKG_VERSION"));
+            tracing::warn!("incremental backups are not available yet, incr backup has been changed to full");
+        }
+    }
+    Ok(())
+}
+
+fn tell(document: &ManifestDocument) {
+    for file in &document.damaged_files {
+        tracing::warn!("{}", damage(file));
+    }
+    let (kind, totals) = (document.kind, document.totals);
+    tracing::info!("new backup label = {}", document.label);
+    tracing::info!("{kind} backup size = {}, file total = {}", human_size(totals.size), totals.files);
+}
+
+fn damage(file: &DamagedFile) -> String {
+    let plural = match &file.pages[..] {
+        [PageRange { count: 1, .. }] => "",
+        _ => "s",
+    };
+    let pages: Vec<_> = file.pages.iter().map(page_range).collect();
+    format!("invalid page checksum{plural} found in file {} at page{plural} {}", file.path, pages.join(", "))
+}
+
+fn page_range(range: &PageRange) -> String {
+    match range.count {
+        1 => range.first.to_string(),
+        count => format!("{}-{}", range.first, u64::from(range.first) + u64::from(count) - 1),
+    }
+}

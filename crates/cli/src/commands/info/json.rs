@@ -1,0 +1,289 @@
+//! The report for programs: pgBackRest's members, in the order of the alphabet.
+//!
+//! Members are declared in that order, as `serde` writes them. `backrest` keeps its name, since monitoring looks for it.
+
+use std::collections::BTreeMap;
+
+use pgark_engine::info::{BackupReport, ClusterReport, RepositoryReport, StanzaReport};
+use pgark_engine::{Error, ErrorKind};
+use pgark_repository::manifest::ManifestDocument;
+use serde::Serialize;
+
+use super::{TEMPLATE_DATABASES, View, common_cipher, name, repository_status, stanza_status};
+use crate::failure::Result;
+
+/// The format that pgBackRest's repositories have had for many years.
+const BACKREST_FORMAT: u32 = 5;
+
+/// All stanzas in one line, without a line feed.
+pub(super) fn render(stanzas: &[StanzaReport], view: View) -> Result<String> {
+    let rendered = if view.progress_only {
+        serde_json::to_string(&stanzas.iter().map(Progress::of).collect::<Vec<_>>())
+    } else {
+        serde_json::to_string(&stanzas.iter().map(|stanza| Stanza::of(stanza, view)).collect::<Vec<_>>())
+    };
+    rendered.map_err(|error| Error::new(ErrorKind::Runtime, "failed to write JSON").source(error).into())
+}
+
+#[derive(Serialize)]
+struct Progress<'report> {
+    name: &'report str,
+    status: Status,
+}
+
+#[derive(Serialize)]
+struct Stanza<'report> {
+    archive: Vec<Archive>,
+    backup: Vec<Backup<'report>>,
+    cipher: &'static str,
+    db: Vec<Database<'report>>,
+    name: &'report str,
+    repo: Vec<Repository>,
+    status: Status,
+}
+
+#[derive(Serialize)]
+struct Archive {
+    database: ClusterKey,
+    id: String,
+    max: Option<String>,
+    min: Option<String>,
+}
+
+/// Which cluster of which repository.
+#[derive(Serialize)]
+struct ClusterKey {
+    id: u32,
+    #[serde(rename = "repo-key")]
+    repository: u32,
+}
+
+#[derive(Serialize)]
+struct Backup<'report> {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotation: &'report BTreeMap<String, String>,
+    archive: Span<Option<&'report str>>,
+    backrest: Backrest<'report>,
+    database: ClusterKey,
+    #[serde(rename = "database-ref", skip_serializing_if = "Option::is_none")]
+    databases: Option<Vec<Object<'report>>>,
+    error: bool,
+    #[serde(rename = "error-list", skip_serializing_if = "Vec::is_empty")]
+    damaged_files: Vec<&'report str>,
+    info: Sizes,
+    label: &'report str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<Option<Vec<Link<'report>>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lsn: Option<Span<&'report str>>,
+    prior: Option<&'report str>,
+    /// The backups that this one can't be restored without. There are none, ever.
+    reference: Option<Vec<&'report str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tablespace: Option<Option<Vec<Tablespace<'report>>>>,
+    timestamp: Span<i64>,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Serialize)]
+struct Span<T> {
+    start: T,
+    stop: T,
+}
+
+#[derive(Serialize)]
+struct Backrest<'report> {
+    format: u32,
+    version: &'report str,
+}
+
+#[derive(Serialize)]
+struct Object<'report> {
+    name: &'report str,
+    oid: u32,
+}
+
+#[derive(Serialize)]
+struct Link<'report> {
+    destination: &'report str,
+    name: &'report str,
+}
+
+#[derive(Serialize)]
+struct Tablespace<'report> {
+    destination: &'report str,
+    name: &'report str,
+    oid: u32,
+}
+
+#[derive(Serialize)]
+struct Sizes {
+    delta: u64,
+    repository: RepositorySizes,
+    size: u64,
+}
+
+#[derive(Serialize)]
+struct RepositorySizes {
+    delta: u64,
+    size: u64,
+}
+
+#[derive(Serialize)]
+struct Database<'report> {
+    id: u32,
+    #[serde(rename = "repo-key")]
+    repository: u32,
+    /// Greater than what a double can hold exactly, as pgBackRest's is.
+    #[serde(rename = "system-id")]
+    system_id: u64,
+    version: &'report str,
+}
+
+#[derive(Serialize)]
+struct Repository {
+    cipher: &'static str,
+    key: u32,
+    status: RepositoryStatus,
+}
+
+#[derive(Serialize)]
+struct RepositoryStatus {
+    code: u8,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct Status {
+    code: u8,
+    lock: Locks,
+    message: &'static str,
+}
+
+#[derive(Serialize)]
+struct Locks {
+    backup: Lock,
+    restore: Lock,
+}
+
+#[derive(Serialize)]
+struct Lock {
+    held: bool,
+}
+
+impl<'report> Progress<'report> {
+    fn of(stanza: &'report StanzaReport) -> Self {
+        Self { name: name(stanza), status: Status::of(stanza) }
+    }
+}
+
+impl<'report> Stanza<'report> {
+    fn of(stanza: &'report StanzaReport, view: View) -> Self {
+        let repositories = &stanza.repositories;
+        let backups = stanza.backups();
+        Self {
+            archive: repositories.iter().flat_map(archives).collect(),
+            backup: backups.into_iter().map(|(key, backup)| Backup::of(key, backup, view)).collect(),
+            cipher: common_cipher(repositories),
+            db: repositories.iter().flat_map(databases).collect(),
+            name: name(stanza),
+            repo: repositories.iter().map(Repository::of).collect(),
+            status: Status::of(stanza),
+        }
+    }
+}
+
+/// The archives of a repository: that of the current cluster, and those of earlier ones that have WAL.
+fn archives(report: &RepositoryReport) -> impl Iterator<Item = Archive> {
+    let current = report.clusters.len().saturating_sub(1);
+    let is_shown = move |(place, found): &(usize, &ClusterReport)| *place == current || found.segments.is_some();
+    report.clusters.iter().enumerate().filter(is_shown).map(|(_, found)| Archive {
+        database: ClusterKey { id: found.cluster.id, repository: report.key },
+        id: found.cluster.archive().to_string(),
+        max: found.segments.map(|(_, last)| last.to_string()),
+        min: found.segments.map(|(first, _)| first.to_string()),
+    })
+}
+
+fn databases(report: &RepositoryReport) -> impl Iterator<Item = Database<'_>> {
+    report.clusters.iter().map(|found| Database {
+        id: found.cluster.id,
+        repository: report.key,
+        system_id: found.cluster.system_id.parse().unwrap_or_default(),
+        version: &found.cluster.version,
+    })
+}
+
+impl<'report> Backup<'report> {
+    fn of(repository: u32, backup: &'report BackupReport, view: View) -> Self {
+        let document = &backup.document;
+        let (start, stop, totals) = (&document.start, &document.stop, document.totals);
+        let lsn = start.lsn.as_deref().zip(stop.lsn.as_deref());
+        Self {
+            annotation: &document.annotations,
+            archive: Span { start: start.wal_segment.as_deref(), stop: stop.wal_segment.as_deref() },
+            backrest: Backrest { format: BACKREST_FORMAT, version: version(document) },
+            database: ClusterKey { id: document.cluster.id, repository },
+            databases: view.one_backup.then(|| databases_in(document)),
+            error: !document.damaged_files.is_empty(),
+            damaged_files: if view.one_backup { damaged_files(document) } else { Vec::new() },
+            info: Sizes {
+                delta: totals.read,
+                repository: RepositorySizes { delta: totals.added, size: totals.stored },
+                size: totals.size,
+            },
+            label: document.label.as_str(),
+            link: view.one_backup.then(|| links(backup)),
+            lsn: lsn.map(|(start, stop)| Span { start, stop }),
+            prior: document.prior.as_ref().map(|label| label.as_str()),
+            reference: None,
+            tablespace: view.one_backup.then(|| tablespaces(document)),
+            timestamp: Span { start: start.time.as_second(), stop: stop.time.as_second() },
+            kind: document.kind.to_string(),
+        }
+    }
+}
+
+/// The version of the program that took the backup.
+fn version(document: &ManifestDocument) -> &str {
+    document.program.rsplit(' ').next().unwrap_or_default()
+}
+
+fn databases_in(document: &ManifestDocument) -> Vec<Object<'_>> {
+    let databases = document.databases.iter().filter(|database| !TEMPLATE_DATABASES.contains(&database.name.as_str()));
+    databases.map(|database| Object { name: &database.name, oid: database.oid }).collect()
+}
+
+fn damaged_files(document: &ManifestDocument) -> Vec<&str> {
+    document.damaged_files.iter().map(|file| file.path.as_str()).collect()
+}
+
+fn links(backup: &BackupReport) -> Option<Vec<Link<'_>>> {
+    let links: Vec<_> = backup.links.iter().map(|(name, destination)| Link { destination, name }).collect();
+    Some(links).filter(|links| !links.is_empty())
+}
+
+fn tablespaces(document: &ManifestDocument) -> Option<Vec<Tablespace<'_>>> {
+    let tablespaces: Vec<_> = document
+        .tablespaces
+        .iter()
+        .map(|found| Tablespace { destination: &found.path, name: &found.name, oid: found.oid })
+        .collect();
+    Some(tablespaces).filter(|tablespaces| !tablespaces.is_empty())
+}
+
+impl Repository {
+    fn of(report: &RepositoryReport) -> Self {
+        let (code, message) = repository_status(&report.status);
+        Self { cipher: report.cipher, key: report.key, status: RepositoryStatus { code, message } }
+    }
+}
+
+impl Status {
+    fn of(stanza: &StanzaReport) -> Self {
+        let (code, message) = stanza_status(stanza.status());
+        let backup = Lock { held: stanza.backup_runs() };
+        Self { code, lock: Locks { backup, restore: Lock { held: stanza.restore_runs() } }, message }
+    }
+}

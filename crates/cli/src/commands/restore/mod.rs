@@ -1,0 +1,114 @@
+//! `pgark restore`
+
+mod command;
+mod time;
+
+use pgark_config::{Configuration, option};
+use pgark_engine::restore::{self, RestoreSettings, RestoreTarget};
+use pgark_engine::{Error, ErrorKind};
+use pgark_postgres::recovery::{TargetAction, TargetTimeline};
+use pgark_repository::Label;
+
+use self::command::restore_command;
+use self::time::TargetTime;
+use crate::commands::size::human_size;
+use crate::failure::{Failure, Result};
+use crate::settings;
+
+/// The longest name of a restore point in bytes: `MAXFNAMELEN` less one, PostgreSQL `src/include/access/xlog_internal.h`.
+const MAXIMUM_NAME_BYTES: usize = 63;
+
+/// Restores a cluster.
+pub(crate) fn run(configuration: &Configuration) -> Result<()> {
+    let settings = RestoreSettings {
+        stanza: settings::stanza(configuration)?,
+        data_directory: settings::data_directory(configuration),
+        repositories: settings::repositories(configuration)?,
+        set: set(configuration.text(&option::RESTORE_SET))?,
+        target: target(configuration)?,
+        exclusive: configuration.boolean(&option::TARGET_EXCLUSIVE),
+        timeline: timeline(configuration)?,
+        action: action(configuration),
+        recovery_options: configuration.map(&option::RECOVERY_OPTION).to_vec(),
+        restore_command: restore_command(configuration)?,
+        delta: configuration.boolean(&option::DELTA),
+        force: configuration.boolean(&option::RESTORE_FORCE),
+        workers: settings::workers(configuration),
+        lock_path: settings::lock_path(configuration),
+    };
+    let report = restore::run(&settings)?;
+    tracing::info!(
+        "restore size = {}, file total = {}, fetched = {}",
+        human_size(report.size),
+        report.files,
+        human_size(report.fetched)
+    );
+    Ok(())
+}
+
+/// The backup set that is named; none if the target chooses it.
+fn set(text: &str) -> Result<Option<Label>> {
+    if text == "latest" {
+        return Ok(None);
+    }
+    let label = text.parse().map_err(|_| {
+        Error::new(ErrorKind::BackupSetInvalid, format!("backup set {text} is not valid"))
+            .hint("the info command shows the backup sets there are")
+    })?;
+    Ok(Some(label))
+}
+
+fn target(configuration: &Configuration) -> Result<RestoreTarget> {
+    let kind = configuration.text(&option::RESTORE_TYPE);
+    match kind {
+        "immediate" => return Ok(RestoreTarget::Immediate),
+        "none" => return Ok(RestoreTarget::None),
+        _ => {}
+    }
+    // The configuration makes sure that it is there where it is needed, and only there.
+    let Some(text) = configuration.optional_text(&option::TARGET) else { return Ok(RestoreTarget::Default) };
+    target_of(kind, text)
+}
+
+fn target_of(kind: &str, text: &str) -> Result<RestoreTarget> {
+    let invalid =
+        |reason: String| Failure::option_value(format!("'{text}' is not valid for 'target' option: {reason}"));
+    match kind {
+        "time" => {
+            let TargetTime { time, text } = text.parse().map_err(|error: time::InvalidTime| {
+                invalid(error.to_string()).hint("write it as 2026-11-22 14:32:07+00")
+            })?;
+            Ok(RestoreTarget::Time { time, text })
+        }
+        "xid" => match text.parse() {
+            // PostgreSQL's own first transaction ids are 1 and 2; no other transaction is replayed under them.
+            Ok(id @ 1..) => Ok(RestoreTarget::Transaction(id)),
+            _ => Err(invalid("a transaction id is a number from 1 to 4294967295".to_owned())),
+        },
+        "lsn" => {
+            let lsn = text.parse().map_err(|error: pgark_postgres::lsn::InvalidLsn| invalid(error.to_string()))?;
+            Ok(RestoreTarget::Lsn(lsn))
+        }
+        _ if text.len() > MAXIMUM_NAME_BYTES => {
+            Err(invalid(format!("the name of a restore point has at most {MAXIMUM_NAME_BYTES} bytes")))
+        }
+        _ => Ok(RestoreTarget::Name(text.to_owned())),
+    }
+}
+
+fn timeline(configuration: &Configuration) -> Result<Option<TargetTimeline>> {
+    let parse = |text: &str| {
+        text.parse().map_err(|error: pgark_postgres::recovery::InvalidTargetTimeline| {
+            Failure::option_value(format!("'{text}' is not valid for 'target-timeline' option: {error}"))
+        })
+    };
+    configuration.optional_text(&option::TARGET_TIMELINE).map(parse).transpose()
+}
+
+fn action(configuration: &Configuration) -> TargetAction {
+    match configuration.optional_text(&option::TARGET_ACTION) {
+        Some("promote") => TargetAction::Promote,
+        Some("shutdown") => TargetAction::Shutdown,
+        _ => TargetAction::Pause,
+    }
+}

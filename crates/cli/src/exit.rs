@@ -1,0 +1,105 @@
+//! Exit codes: the one place that knows pgBackRest's.
+
+use pgark_config::ErrorKind as ConfigurationErrorKind;
+use pgark_engine::ErrorKind as EngineErrorKind;
+
+/// All went well.
+pub(crate) const SUCCESS: u8 = 0;
+/// archive-get: every repository was asked, and none has the file.
+pub(crate) const ABSENT: u8 = 1;
+/// The program has a bug; pgBackRest's code for a failed assertion.
+pub(crate) const PANIC: u8 = 25;
+
+/// A kind of failure, as pgBackRest counts and calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Code {
+    /// The exit code, 25 to 125.
+    pub(crate) number: u8,
+    /// The name, by which `info` tells of a repository that can't be read.
+    pub(crate) name: &'static str,
+}
+
+/// An option that can't be used in this way.
+pub(crate) const OPTION_INVALID: Code = Code { number: 31, name: "OptionInvalidError" };
+
+/// Several failures, or failures of several things.
+pub(crate) const COMMAND: Code = Code { number: 104, name: "CommandError" };
+
+/// What archive-get exits with: 128 more than the error's code. PostgreSQL aborts recovery at any exit code above 125 and
+/// takes one up to 125 for the end of the archive, where it opens the database (`RestoreArchivedFile` in
+/// `src/backend/access/transam/xlogarchive.c`).
+pub(crate) fn of_archive_get(code: u8) -> u8 {
+    match code {
+        SUCCESS | ABSENT => code,
+        error => 128_u8.saturating_add(error),
+    }
+}
+
+/// Whether a word of a command line that could not be understood may mean archive-get. Rather once too often: a
+/// `restore_command` with a typing error in it must not end a recovery early.
+pub(crate) fn may_mean_archive_get(word: &str) -> bool {
+    word.starts_with("archive") && !word.starts_with("archive-p")
+}
+
+impl From<EngineErrorKind> for Code {
+    fn from(kind: EngineErrorKind) -> Self {
+        use EngineErrorKind as Kind;
+        let (number, name) = match kind {
+            Kind::ArchiveDuplicate => (45, "ArchiveDuplicateError"),
+            Kind::ArchiveDisabled => (87, "ArchiveDisabledError"),
+            Kind::ArchiveCommandInvalid => (68, "ArchiveCommandInvalidError"),
+            Kind::ArchiveMismatch => (44, "ArchiveMismatchError"),
+            Kind::ArchiveTimeout => (82, "ArchiveTimeoutError"),
+            Kind::BackupMismatch => (51, "BackupMismatchError"),
+            Kind::BackupSetInvalid => (75, "BackupSetInvalidError"),
+            Kind::Checksum => (26, "ChecksumError"),
+            Kind::Clock => (106, "ClockError"),
+            Kind::Command => return COMMAND,
+            Kind::Crypto => (95, "CryptoError"),
+            Kind::DatabaseConnect => (56, "DbConnectError"),
+            Kind::DatabaseMismatch => (58, "DbMismatchError"),
+            Kind::DatabaseQuery => (57, "DbQueryError"),
+            Kind::FeatureNotSupported => (67, "FeatureNotSupportedError"),
+            Kind::FileInvalid => (28, "FileInvalidError"),
+            Kind::FileMissing => (55, "FileMissingError"),
+            Kind::FileOpen => (41, "FileOpenError"),
+            Kind::FileRead => (42, "FileReadError"),
+            Kind::FileWrite => (64, "FileWriteError"),
+            Kind::Format => (29, "FormatError"),
+            Kind::LockAcquire => (50, "LockAcquireError"),
+            Kind::OptionInvalidValue => (32, "OptionInvalidValueError"),
+            Kind::OptionRequired => (37, "OptionRequiredError"),
+            Kind::ParameterInvalid => (96, "ParamInvalidError"),
+            Kind::PathCreate => (47, "PathCreateError"),
+            Kind::PathMissing => (73, "PathMissingError"),
+            Kind::PathNotEmpty => (40, "PathNotEmptyError"),
+            Kind::PostgresRunning => (38, "PgRunningError"),
+            Kind::RepositoryInvalid => (103, "RepoInvalidError"),
+            Kind::Runtime => (122, "RuntimeError"),
+            Kind::Service => (101, "ServiceError"),
+            Kind::VersionNotSupported => (46, "VersionNotSupportedError"),
+        };
+        Self { number, name }
+    }
+}
+
+impl From<ConfigurationErrorKind> for Code {
+    fn from(kind: ConfigurationErrorKind) -> Self {
+        use ConfigurationErrorKind as Kind;
+        let (number, name) = match kind {
+            Kind::CommandInvalid => (48, "CommandInvalidError"),
+            Kind::CommandRequired => (30, "CommandRequiredError"),
+            Kind::FeatureNotSupported => (67, "FeatureNotSupportedError"),
+            Kind::FileMissing => (55, "FileMissingError"),
+            Kind::FileRead => (42, "FileReadError"),
+            Kind::Format => (29, "FormatError"),
+            Kind::OptionInvalid => return OPTION_INVALID,
+            Kind::OptionInvalidValue => (32, "OptionInvalidValueError"),
+            Kind::OptionRequired => (37, "OptionRequiredError"),
+            Kind::ParameterInvalid => (96, "ParamInvalidError"),
+            Kind::ParameterRequired => (43, "ParamRequiredError"),
+            Kind::PathMissing => (73, "PathMissingError"),
+        };
+        Self { number, name }
+    }
+}

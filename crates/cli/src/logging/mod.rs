@@ -1,0 +1,118 @@
+//! The log, in pgBackRest's form: lines on standard output, on standard error and in a file, each with a level of its
+//! own. Only what pgark itself says is logged, not what its libraries say.
+
+mod file;
+mod line;
+
+use std::io::{self, Write};
+use std::sync::Mutex;
+
+use pgark_config::{Command, Configuration, option};
+use pgark_system::clock;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
+
+use self::file::LogFile;
+pub(crate) use self::line::{Level, short_line};
+use self::line::{Stamp, line};
+use crate::output;
+
+/// What the targets of pgark's own events begin with: the names of its crates.
+const OWN_TARGETS: &str = "pgark";
+
+/// Starts logging as the configuration says.
+pub(crate) fn start(configuration: &Configuration) {
+    let (file, problem) = open_file(configuration);
+    let logger = Logger {
+        console: level(configuration, &option::LOG_LEVEL_CONSOLE),
+        standard_error: level(configuration, &option::LOG_LEVEL_STDERR),
+        file_level: if file.is_some() { level(configuration, &option::LOG_LEVEL_FILE) } else { Level::Off },
+        file: file.map(Mutex::new),
+        has_time: configuration.boolean(&option::LOG_TIMESTAMP),
+    };
+    let is_first = tracing::subscriber::set_global_default(Registry::default().with(logger));
+    debug_assert!(is_first.is_ok(), "logging starts once");
+    if let Some(problem) = problem {
+        tracing::warn!("{problem}\nNOTE: process will continue without log file");
+    }
+}
+
+fn level(configuration: &Configuration, option: &option::Definition) -> Level {
+    Level::from_option(configuration.text(option))
+}
+
+/// Opens the log file of a command that has one, or says why it can't be opened.
+fn open_file(configuration: &Configuration) -> (Option<LogFile>, Option<String>) {
+    let command = configuration.command();
+    let is_logged = !matches!(command, Command::ArchiveGet | Command::ArchivePush | Command::Check | Command::Info);
+    if !is_logged || level(configuration, &option::LOG_LEVEL_FILE) == Level::Off {
+        return (None, None);
+    }
+    let stanza = configuration.optional_text(&option::STANZA).unwrap_or("all");
+    let path = configuration.path(&option::LOG_PATH).join(format!("{stanza}-{}.log", command.name()));
+    match LogFile::open(&path) {
+        Ok(file) => (Some(file), None),
+        Err(error) => (None, Some(format!("unable to open log file '{}': {error}", path.display()))),
+    }
+}
+
+/// Where events go, from which level on.
+struct Logger {
+    console: Level,
+    standard_error: Level,
+    file_level: Level,
+    file: Option<Mutex<LogFile>>,
+    has_time: bool,
+}
+
+impl Logger {
+    fn log(&self, level: Level, message: &str) {
+        let stamp = Stamp { time: self.has_time.then(clock::now), process: line::process_number() };
+        // What goes to standard error does not go to standard output as well.
+        if level <= self.standard_error {
+            output::complain(&short_line(level, message));
+        } else if level <= self.console {
+            // If nobody reads the console any more, the work goes on all the same.
+            let _nobody_reads = io::stdout().lock().write_all(line(stamp, level, message).as_bytes());
+        }
+        if level <= self.file_level
+            && let Some(Ok(mut file)) = self.file.as_ref().map(Mutex::lock)
+        {
+            file.write(&line(stamp, level, message));
+        }
+    }
+
+    fn most_verbose(&self) -> Level {
+        self.console.max(self.standard_error).max(self.file_level)
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>, _context: Context<'_, S>) -> bool {
+        metadata.target().starts_with(OWN_TARGETS) && Level::of_event(*metadata.level()) <= self.most_verbose()
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.most_verbose().filter())
+    }
+
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        self.log(Level::of_event(*event.metadata().level()), &message.0);
+    }
+}
+
+/// The text of an event.
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}

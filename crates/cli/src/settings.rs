@@ -1,0 +1,113 @@
+//! What several commands take from the configuration, as the types that the engine wants.
+
+use std::path::{Path, PathBuf};
+
+use pgark_config::{Compression as ConfiguredCompression, Configuration, option};
+use pgark_engine::stanza::RepositorySettings;
+use pgark_engine::{Error, ErrorKind};
+use pgark_postgres::client::ConnectSettings;
+use pgark_repository::codec::Compression;
+use pgark_repository::container::WriteOptions;
+use pgark_repository::{Encryption, StanzaName};
+use zeroize::Zeroizing;
+
+use crate::failure::{Failure, Result};
+
+/// The cluster that commands work on.
+const CLUSTER: u32 = 1;
+
+/// The stanza.
+pub(crate) fn stanza(configuration: &Configuration) -> Result<StanzaName> {
+    stanza_name(configuration.text(&option::STANZA))
+}
+
+/// The stanza, if one is named.
+pub(crate) fn optional_stanza(configuration: &Configuration) -> Result<Option<StanzaName>> {
+    configuration.optional_text(&option::STANZA).map(stanza_name).transpose()
+}
+
+fn stanza_name(text: &str) -> Result<StanzaName> {
+    text.parse().map_err(|error: pgark_repository::Error| Failure::option_value(error.to_string()))
+}
+
+/// The repositories, in the order of their keys: all of them, or the one that `--repo` names.
+pub(crate) fn repositories(configuration: &Configuration) -> Result<Vec<RepositorySettings>> {
+    let chosen = configuration.takes(&option::REPO).then(|| configuration.optional_integer(&option::REPO)).flatten();
+    configuration
+        .repository_keys()
+        .iter()
+        .filter(|key| chosen.is_none_or(|chosen| chosen == i64::from(**key)))
+        .map(|key| repository(configuration, *key))
+        .collect()
+}
+
+fn repository(configuration: &Configuration, key: u32) -> Result<RepositorySettings> {
+    let path = configuration.path(option::REPO_PATH.at(key)).to_owned();
+    let encryption = match configuration.text(option::REPO_CIPHER_TYPE.at(key)) {
+        "none" => Encryption::None,
+        _ => {
+            let passphrase = configuration.repository_passphrase(key).ok_or_else(|| {
+                Error::new(ErrorKind::OptionRequired, format!("option 'repo{key}-cipher-pass' is required"))
+            })?;
+            Encryption::Passphrase(Zeroizing::new(passphrase.expose().to_owned()))
+        }
+    };
+    Ok(RepositorySettings { key, path, encryption })
+}
+
+/// The data directory of the cluster.
+pub(crate) fn data_directory(configuration: &Configuration) -> PathBuf {
+    configuration.path(option::PG_PATH.at(CLUSTER)).to_owned()
+}
+
+/// The data directory of the cluster, if it is configured.
+pub(crate) fn optional_data_directory(configuration: &Configuration) -> Option<PathBuf> {
+    configuration.optional_path(option::PG_PATH.at(CLUSTER)).map(Path::to_owned)
+}
+
+/// How to connect to the cluster.
+pub(crate) fn connect(configuration: &Configuration) -> Result<ConnectSettings> {
+    let port = configuration.integer(option::PG_PORT.at(CLUSTER));
+    Ok(ConnectSettings {
+        socket_path: configuration.optional_text(option::PG_SOCKET_PATH.at(CLUSTER)).map(PathBuf::from),
+        port: port.try_into().map_err(|_| Failure::option_value(format!("'{port}' is not a port")))?,
+        user: configuration.optional_text(option::PG_USER.at(CLUSTER)).map(ToOwned::to_owned),
+        database: configuration.text(option::PG_DATABASE.at(CLUSTER)).to_owned(),
+        statement_timeout: configuration.duration(&option::DB_TIMEOUT),
+        command: configuration.command().name().to_owned(),
+    })
+}
+
+/// The directory of lock files.
+pub(crate) fn lock_path(configuration: &Configuration) -> PathBuf {
+    configuration.path(&option::LOCK_PATH).to_owned()
+}
+
+/// How many workers there are to be.
+pub(crate) fn workers(configuration: &Configuration) -> usize {
+    usize::try_from(configuration.integer(&option::PROCESS_MAX)).unwrap_or(1)
+}
+
+/// How new objects are written.
+pub(crate) fn write_options(configuration: &Configuration) -> WriteOptions {
+    let compression = match configuration.compression() {
+        ConfiguredCompression::None => Compression::None,
+        ConfiguredCompression::Lz4 => Compression::Lz4,
+        ConfiguredCompression::Zstd { level } => Compression::Zstd(level),
+    };
+    WriteOptions { compression, verify: configuration.boolean(&option::VERIFY_WRITE) }
+}
+
+/// The compression as a manifest tells it: `zst:3`.
+pub(crate) fn compression_text(compression: Compression) -> String {
+    match compression {
+        Compression::None => "none".to_owned(),
+        Compression::Lz4 => "lz4".to_owned(),
+        Compression::Zstd(level) => format!("zst:{level}"),
+    }
+}
+
+/// The name of this host.
+pub(crate) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,268 @@
+//! A cluster that archives by the program under test, with its repository and its configuration file.
+
+#![allow(dead_code, reason = "each file of tests uses its part of this")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fs_err as fs;
+use pgark_system::lock::FileLock;
+use pgark_testkit::{Cluster, Finished, Program, Scratch, Server, run};
+
+/// The stanza of every test.
+pub(crate) const STANZA: &str = "demo";
+
+/// A cluster, its configuration file and its repositories, which are all removed with it.
+#[derive(Debug)]
+pub(crate) struct Site {
+    // Dropped first, so that the server does not archive any more when the rest goes.
+    pub(crate) cluster: Cluster,
+    pub(crate) program: Program,
+    pub(crate) scratch: Scratch,
+}
+
+/// What a site is to be like.
+#[derive(Clone, Debug)]
+#[must_use]
+pub(crate) struct SiteBuilder {
+    server: Server,
+    repositories: Vec<Option<PathBuf>>,
+    passphrase: Option<String>,
+    global: Vec<String>,
+    settings: Vec<(String, String)>,
+    checksums: bool,
+}
+
+impl SiteBuilder {
+    /// With so many repositories; one unless set.
+    pub(crate) fn repositories(mut self, count: usize) -> Self {
+        self.repositories = vec![None; count];
+        self
+    }
+
+    /// With the first repository at this place, which is there already.
+    pub(crate) fn repository_at(mut self, path: &Path) -> Self {
+        self.repositories[0] = Some(path.to_owned());
+        self
+    }
+
+    /// With all repositories encrypted.
+    pub(crate) fn passphrase(mut self, passphrase: &str) -> Self {
+        self.passphrase = Some(passphrase.to_owned());
+        self
+    }
+
+    /// With a line in the `[global]` section.
+    pub(crate) fn global(mut self, line: &str) -> Self {
+        self.global.push(line.to_owned());
+        self
+    }
+
+    /// With a setting of the server.
+    pub(crate) fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Without page checksums.
+    pub(crate) fn without_checksums(mut self) -> Self {
+        self.checksums = false;
+        self
+    }
+
+    /// Makes the cluster and its configuration; the server does not run, and there is no stanza yet.
+    pub(crate) fn create(self) -> Site {
+        let program = Program::new(env!("CARGO_BIN_EXE_pgark"));
+        let scratch = Scratch::new();
+        let configuration = scratch.path().join("pgark.conf");
+        let archive_command = format!(
+            "{} --config={} --stanza={STANZA} archive-push %p",
+            program.path().display(),
+            configuration.display()
+        );
+        let mut builder = Cluster::builder(&self.server)
+            .wal_segment_size_mib(1)
+            .checksums(self.checksums)
+            .setting("archive_mode", "on")
+            .setting("archive_command", &archive_command);
+        for (name, value) in &self.settings {
+            builder = builder.setting(name, value);
+        }
+        let cluster = builder.create();
+        let text = self.configuration(&scratch, &cluster);
+        scratch.write("pgark.conf", text);
+        Site { cluster, program, scratch }
+    }
+
+    /// Makes the cluster, starts it and creates the stanza.
+    pub(crate) fn start(self) -> Site {
+        let mut site = self.create();
+        site.cluster.start();
+        site.pgark(&["stanza-create"]).expect_success();
+        site
+    }
+
+    fn configuration(&self, scratch: &Scratch, cluster: &Cluster) -> String {
+        let mut lines = vec!["[global]".to_owned()];
+        for (index, place) in self.repositories.iter().enumerate() {
+            let key = index + 1;
+            let path = place.clone().unwrap_or_else(|| scratch.directory(&format!("repository{key}")));
+            lines.push(format!("repo{key}-path={}", path.display()));
+            if let Some(passphrase) = &self.passphrase {
+                lines.push(format!("repo{key}-cipher-type=aes-256-gcm\nrepo{key}-cipher-pass={passphrase}"));
+            }
+        }
+        lines.push(format!("lock-path={}", scratch.directory("lock").display()));
+        lines.push(format!("log-path={}", scratch.directory("log").display()));
+        lines.push("start-fast=y\narchive-timeout=30s\ncompress-level=1\nlog-timestamp=n".to_owned());
+        lines.extend(self.global.iter().cloned());
+        lines.push(format!("[{STANZA}]\npg1-path={}", cluster.data_directory().display()));
+        lines.push(format!("pg1-port={}\npg1-socket-path={}", cluster.port(), cluster.socket_directory().display()));
+        lines.join("\n") + "\n"
+    }
+}
+
+impl Site {
+    /// Begins a site on this server.
+    pub(crate) fn builder(server: &Server) -> SiteBuilder {
+        SiteBuilder {
+            server: server.clone(),
+            repositories: vec![None],
+            passphrase: None,
+            global: Vec::new(),
+            settings: Vec::new(),
+            checksums: true,
+        }
+    }
+
+    /// A running cluster with a stanza in one repository, not encrypted.
+    pub(crate) fn start(server: &Server) -> Self {
+        Self::builder(server).start()
+    }
+
+    /// The directory of the first repository.
+    pub(crate) fn repository(&self) -> PathBuf {
+        self.scratch.path().join("repository1")
+    }
+
+    /// The configuration file.
+    pub(crate) fn configuration_file(&self) -> PathBuf {
+        self.scratch.path().join("pgark.conf")
+    }
+
+    /// Replaces text in the configuration file, which must be there.
+    #[track_caller]
+    pub(crate) fn reconfigure(&self, before: &str, after: &str) {
+        let text = fs::read_to_string(self.configuration_file()).expect("the configuration can be read");
+        assert!(text.contains(before), "no '{before}' in the configuration");
+        self.scratch.write("pgark.conf", text.replace(before, after));
+    }
+
+    /// The program with the configuration file and these arguments, not started.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.program.command();
+        command.arg(format!("--config={}", self.configuration_file().display())).args(arguments);
+        command
+    }
+
+    /// Runs the program on the stanza.
+    #[track_caller]
+    pub(crate) fn pgark(&self, arguments: &[&str]) -> Finished {
+        let stanza = format!("--stanza={STANZA}");
+        run(&mut self.command(&[&[stanza.as_str()], arguments].concat()))
+    }
+
+    /// Takes a backup; gives its label.
+    #[track_caller]
+    pub(crate) fn backup(&self, arguments: &[&str]) -> String {
+        let all = [&["--type=full", "--log-level-console=info"], arguments, &["backup"]].concat();
+        let finished = self.pgark(&all).expect_success();
+        let label = finished.stdout.lines().find_map(|line| line.split_once("new backup label = "));
+        label.unwrap_or_else(|| panic!("no label in {}", finished.report())).1.to_owned()
+    }
+
+    /// The paths of all objects of the first repository whose names contain `part`, ascending.
+    pub(crate) fn objects(&self, part: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        collect_files(&self.repository(), &mut found);
+        found.retain(|path| path.to_string_lossy().contains(part));
+        found.sort();
+        found
+    }
+
+    /// The only object of the first repository whose name contains `part`.
+    #[track_caller]
+    pub(crate) fn object(&self, part: &str) -> PathBuf {
+        let found = self.objects(part);
+        assert!(found.len() == 1, "'{part}' is in the repository {} times", found.len());
+        found[0].clone()
+    }
+
+    /// Fills one WAL segment and waits until it is archived; gives its name.
+    #[track_caller]
+    pub(crate) fn archive_segment(&self) -> String {
+        let segment = self.cluster.switch_wal();
+        self.cluster.wait_for_archived(&segment);
+        segment
+    }
+
+    /// Takes a lock of the program's, as another process that is at work.
+    pub(crate) fn hold_lock(&self, name: &str) -> FileLock {
+        let path = self.scratch.write(&format!("lock/{name}"), "");
+        FileLock::try_acquire(&path).expect("the file can be locked").expect("nobody else has locked it")
+    }
+}
+
+fn collect_files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("the directory can be read") {
+        let path = entry.expect("the directory can be read").path();
+        if path.is_dir() { collect_files(&path, found) } else { found.push(path) }
+    }
+}
+
+/// What differs from run to run, and what stands for it in a snapshot.
+pub(crate) const FILTERS: [(&str, &str); 9] = [
+    (r"(/[\w.-]+)*/pgark-test-[0-9a-f]{8}/[0-9a-f]{8}", "[scratch]"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?([+-]\d\d)?", "[time]"),
+    (r"\d{8}-\d{6}F", "[label]"),
+    (r"\b[0-9A-F]{24}\b", "[segment]"),
+    (r"\b[0-9A-F]{1,8}/[0-9A-F]{1,8}\b", "[lsn]"),
+    (r"\b\d+(\.\d)?(B|KB|MB|GB)\b", "[size]"),
+    (r"\b\d{16,20}\b", "[system-id]"),
+    (r"\b\d{10}\b", "[timestamp]"),
+    (r"\(\d+ms\)", "([duration])"),
+];
+
+/// What several runs of the program said, one below the other, for a snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct Transcript(String);
+
+impl Transcript {
+    /// Adds what a run said, which must have ended with this exit code.
+    #[track_caller]
+    pub(crate) fn add(&mut self, title: &str, code: i32, finished: Finished) {
+        let Finished { stdout, stderr, .. } = finished.expect_code(code);
+        self.0 += &format!("# {title}: exit code {code}\n");
+        for (stream, text) in [("stdout", stdout), ("stderr", stderr)] {
+            if !text.is_empty() {
+                self.0 += &format!("{stream}:\n{}\n", text.trim_end_matches('\n'));
+            }
+        }
+        self.0.push('\n');
+    }
+
+    /// The text.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Compares text with the snapshot of this name, leaving out what differs from run to run.
+#[macro_export]
+macro_rules! assert_output {
+    ($name:literal, $text:expr) => {
+        insta::with_settings!({ filters => $crate::common::FILTERS.to_vec(), omit_expression => true }, {
+            insta::assert_snapshot!($name, $text);
+        })
+    };
+}

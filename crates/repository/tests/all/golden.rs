@@ -1,0 +1,106 @@
+//! The golden files: repositories that an earlier program wrote, read by this one. `tests/golden/README.md`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fs_err as fs;
+use pgark_repository::wal::Archive;
+use pgark_repository::{Encryption, Repository};
+use pgark_storage::{LocalStorage, Storage};
+
+use crate::book::{Backup, Book};
+use crate::room::{PASSPHRASE, objects, passphrase};
+use crate::{backups, dump, restore, sample};
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+}
+
+fn open(name: &str) -> Repository {
+    let encryption = if name == "plain" { Encryption::None } else { passphrase(PASSPHRASE) };
+    let storage = LocalStorage::open(&directory().join(name)).unwrap();
+    Repository::open(Arc::new(storage), &encryption).unwrap()
+}
+
+/// The files of a backup by path.
+fn files(backup: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    sample::items(backup).into_iter().filter_map(|item| Some((item.path, item.content?))).collect()
+}
+
+fn bytes(storage: &dyn Storage) -> BTreeMap<String, Vec<u8>> {
+    let names = objects(storage).into_iter().map(|(name, _)| name);
+    names.map(|name| (name.to_string(), storage.get(&name, u64::MAX).unwrap())).collect()
+}
+
+#[test]
+fn they_say_what_they_said_when_they_were_written() {
+    for name in ["plain", "encrypted"] {
+        let expected = fs::read_to_string(directory().join(format!("{name}.txt"))).unwrap();
+        let found = dump::repository(&open(name)).unwrap();
+        for (line, (found, expected)) in (1..).zip(found.lines().zip(expected.lines())) {
+            assert_eq!(found, expected, "line {line} of {name}.txt");
+        }
+        assert_eq!(found.len(), expected.len(), "{name}.txt");
+    }
+}
+
+#[test]
+fn they_hold_what_was_backed_up() {
+    for name in ["plain", "encrypted"] {
+        let repository = open(name);
+        for text in [sample::FULL, sample::INCREMENTAL] {
+            let found = restore::files(&repository, &sample::stanza(), &sample::label(text)).unwrap();
+            assert_eq!(found, files(text), "{text}, {name}");
+        }
+        let archive = Archive::new(&repository, sample::stanza(), backups::cluster().archive());
+        for segment in [sample::SEGMENT, sample::PARTIAL] {
+            let data: Result<Vec<_>, _> = archive.segment(segment).unwrap().data().collect();
+            assert!(data.unwrap().concat() == sample::wal_bytes(segment), "{segment}, {name}");
+        }
+        for file in [sample::HISTORY, sample::BACKUP_HISTORY] {
+            assert_eq!(archive.history(file).unwrap(), sample::wal_bytes(file), "{file}, {name}");
+        }
+    }
+}
+
+/// Whoever has `docs/format.md` and no pgark gets everything back.
+#[test]
+fn they_can_be_read_by_the_page_that_says_the_format() {
+    for (name, passphrase) in [("plain", None), ("encrypted", Some(PASSPHRASE))] {
+        let objects = bytes(open(name).storage());
+        let book = Book::open(&objects, passphrase);
+        for text in [sample::FULL, sample::INCREMENTAL] {
+            let backup = Backup::open(&book, &objects, "demo", text);
+            assert_eq!(backup.files(), files(text), "{text}, {name}");
+            assert_eq!(backup.file_index(), [(0, Vec::new())]);
+            assert_eq!(backup.manifest.document()["label"], text);
+        }
+        for segment in [sample::SEGMENT, sample::PARTIAL] {
+            let key = format!("stanza/demo/wal/17-2/0000000100000000/{segment}");
+            let object = book.read(&key, &objects[&key]);
+            let data = object.blocks.iter().filter(|block| block.kind == 48);
+            let data: Vec<u8> = data.flat_map(|block| block.plain.clone()).collect();
+            assert!(data == sample::wal_bytes(segment), "{segment}, {name}");
+            assert_eq!(object.document()["hash"], blake3::Hash::from_bytes(book.hash(&data)).to_hex().as_str());
+            assert_eq!(object.only(49), sample::ANALYSIS);
+        }
+    }
+}
+
+/// What this program writes today is what the page says, too; the golden files may be old.
+#[test]
+fn the_page_says_what_is_written_today() {
+    for room in crate::room::Room::all() {
+        sample::write(&room.repository).unwrap();
+        let objects = bytes(&*room.storage);
+        let book = Book::open(&objects, room.name.starts_with("encrypted").then_some(PASSPHRASE));
+        for (name, object) in &objects {
+            book.read(name, object);
+        }
+        for text in [sample::FULL, sample::INCREMENTAL] {
+            let backup = Backup::open(&book, &objects, "demo", text);
+            assert_eq!(backup.files(), files(text), "{text}, {}", room.name);
+        }
+    }
+}
