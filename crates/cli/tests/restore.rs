@@ -295,9 +295,15 @@ fn tablespaces_come_back_where_they_were() {
     site.backup(&[]);
     archive_all(&site);
     site.cluster.stop(pgark_testkit::Stop::Fast);
-    fs::remove_dir_all(&outside).unwrap();
-    fs::remove_dir_all(site.cluster.data_directory().join("base")).unwrap();
+    fs::remove_dir_all(site.cluster.data_directory()).unwrap();
+    // What is left in the tablespace is neither mixed with what comes back nor thrown away unasked.
+    site.pgark(&["restore"]).expect_code(40);
+    let stale = fs::read_dir(&outside).unwrap().next().unwrap().unwrap().path().join("99999");
+    fs::write(&stale, "left over").unwrap();
+    fs::create_dir_all(outside.join("PG_99_other_cluster")).unwrap();
     site.pgark(&["--delta", "restore"]).expect_success();
+    assert!(!stale.exists());
+    assert!(outside.join("PG_99_other_cluster").exists());
     site.cluster.start();
     site.cluster.wait_for_sql("select pg_is_in_recovery()", "f");
     assert_eq!(rows(&site.cluster), "5000");

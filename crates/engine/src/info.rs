@@ -153,10 +153,7 @@ pub fn run(settings: &InfoSettings) -> Vec<StanzaReport> {
 }
 
 /// What a repository has of each of its stanzas that is asked for.
-fn of_repository(
-    settings: &InfoSettings,
-    from: &RepositorySettings,
-) -> Result<Vec<(StanzaName, RepositoryReport)>> {
+fn of_repository(settings: &InfoSettings, from: &RepositorySettings) -> Result<Vec<(StanzaName, RepositoryReport)>> {
     let repository = match from.open() {
         Ok(open) => open.repository,
         // A directory in which no stanza-create has been at work yet has no stanzas: nothing is wrong with it.
@@ -240,12 +237,7 @@ impl RepositoryReport {
     }
 }
 
-fn read_backup(
-    repository: &Repository,
-    stanza: &StanzaName,
-    label: &Label,
-    in_detail: bool,
-) -> Result<BackupReport> {
+fn read_backup(repository: &Repository, stanza: &StanzaName, label: &Label, in_detail: bool) -> Result<BackupReport> {
     let manifest = Manifest::open(repository, stanza, label)?;
     let mut links = Vec::new();
     if in_detail {

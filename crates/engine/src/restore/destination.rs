@@ -22,7 +22,7 @@ const MARKER: &str = "pgark.restore";
 /// What is to become of files in the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// There are none.
+    /// There must be none.
     Empty,
     /// All are removed.
     Replace,
@@ -38,14 +38,19 @@ pub(super) fn open(directory: &Path, delta: bool, force: bool) -> Result<Mode> {
     ensure_stopped(directory)?;
     durable::create_directory_all(directory, 0o700)
         .map_err(|error| Error::new(ErrorKind::PathCreate, error.to_string()).source(error))?;
-    if fs::read_dir(directory)?.next().is_none() {
-        return Ok(Mode::Empty);
+    let mode = match (delta, force) {
+        (true, _) => Mode::Delta,
+        (false, true) => Mode::Replace,
+        (false, false) => Mode::Empty,
+    };
+    if is_empty(directory)? {
+        return Ok(mode);
     }
     let not_empty = || {
         let message = format!("unable to restore to path '{}' because it contains files", directory.display());
         Error::new(ErrorKind::PathNotEmpty, message)
     };
-    if !delta && !force {
+    if mode == Mode::Empty {
         return Err(not_empty().hint("try using --delta if this is what you intended"));
     }
     if !directory.join("PG_VERSION").exists() && !directory.join(MARKER).exists() {
@@ -55,7 +60,7 @@ pub(super) fn open(directory: &Path, delta: bool, force: bool) -> Result<Mode> {
         );
         return Err(not_empty().hint("check pg-path, and empty the directory if the cluster belongs there"));
     }
-    Ok(if delta { Mode::Delta } else { Mode::Replace })
+    Ok(mode)
 }
 
 fn ensure_stopped(directory: &Path) -> Result<()> {
@@ -110,9 +115,94 @@ pub(super) fn empty(directory: &Path) -> Result<()> {
 }
 
 /// Whether this entry is the link of a tablespace, which is restored as a link.
-pub(super) fn is_tablespace_link(entry: &Entry) -> bool {
+fn is_tablespace_link(entry: &Entry) -> bool {
     let oid = entry.path.strip_prefix(b"pg_tblspc/");
     entry.link.is_some() && oid.is_some_and(|oid| !oid.is_empty() && oid.iter().all(u8::is_ascii_digit))
+}
+
+/// A tablespace that lies outside the data directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TablespaceLink {
+    /// Its link in the data directory.
+    pub(super) link: PathBuf,
+    /// Where the link leads, as it is written there.
+    pub(super) target: PathBuf,
+}
+
+impl TablespaceLink {
+    /// The tablespace of an entry, if it is the link of one.
+    pub(super) fn of(directory: &Path, entry: &Entry) -> Option<Self> {
+        let target = entry.link.as_ref().filter(|_| is_tablespace_link(entry))?;
+        Some(Self {
+            link: directory.join(OsStr::from_bytes(&entry.path)),
+            target: PathBuf::from(OsStr::from_bytes(target)),
+        })
+    }
+
+    /// Makes sure that nothing of the cluster is in the tablespace, unless it may be replaced.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PathNotEmpty`]; or what the file system says.
+    pub(super) fn ensure_usable(&self, mode: Mode, version_directory: &str) -> Result<()> {
+        let own = self.place().join(version_directory);
+        if mode != Mode::Empty || is_empty(&own)? {
+            return Ok(());
+        }
+        let message = format!("unable to restore to tablespace '{}' because it contains files", own.display());
+        Err(Error::new(ErrorKind::PathNotEmpty, message).hint("try using --delta if this is what you intended"))
+    }
+
+    /// Makes the tablespace a place to restore into: its directory is there, the link leads to it, and what the cluster
+    /// has in it (`version_directory`) is gone unless it may be of use.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn prepare(&self, mode: Mode, version_directory: &str) -> Result<()> {
+        let place = self.place();
+        let own = place.join(version_directory);
+        if mode == Mode::Replace && own.exists() {
+            fs::remove_dir_all(&own)?;
+        }
+        durable::create_directory_all(&place, 0o700)
+            .map_err(|error| Error::new(ErrorKind::PathCreate, error.to_string()).source(error))?;
+        if let Some(parent) = self.link.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match fs::symlink_metadata(&self.link) {
+            Ok(found) if found.is_symlink() && fs::read_link(&self.link)? == self.target => return Ok(()),
+            Ok(found) => remove(&self.link, found.file_type())?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(fs_err::os::unix::fs::symlink(&self.target, &self.link)?)
+    }
+
+    /// The directory that the link leads to. A relative target counts from where the link lies.
+    fn place(&self) -> PathBuf {
+        self.link.parent().map_or_else(|| self.target.clone(), |parent| parent.join(&self.target))
+    }
+}
+
+fn is_empty(directory: &Path) -> Result<bool> {
+    match fs::read_dir(directory) {
+        Ok(mut names) => Ok(names.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The WAL segments in the directory that its server has not archived: they go, and the archive does not have them.
+///
+/// # Errors
+/// What the file system says.
+pub(super) fn unarchived_wal(directory: &Path) -> Result<Vec<String>> {
+    let status = directory.join("pg_wal/archive_status");
+    if !status.is_dir() {
+        return Ok(Vec::new());
+    }
+    let names = names_in(&status)?;
+    let ready = names.iter().filter_map(|name| name.to_str()?.strip_suffix(".ready"));
+    Ok(ready.filter(|file| directory.join("pg_wal").join(file).exists()).map(ToOwned::to_owned).collect())
 }
 
 /// Removes from the directory what `entries` do not name, or what is of another kind than they say.

@@ -26,7 +26,7 @@ use pgark_system::clock;
 use pgark_system::durable::{self, Existing};
 
 use self::attributes::Owners;
-use self::destination::Mode;
+use self::destination::{Mode, TablespaceLink};
 use self::fetch::{From, TargetFile};
 use crate::archive_push::combine;
 use crate::error::{Error, ErrorKind, Result};
@@ -158,22 +158,39 @@ impl Restore<'_> {
     /// Carries the restore out and gives the bytes that were fetched.
     fn carry_out(&self, mode: Mode) -> Result<u64> {
         let directory = &self.settings.data_directory;
+        let tablespaces = self.tablespaces()?;
+        let version_directory = self.version_directory();
+        tablespaces.iter().try_for_each(|tablespace| tablespace.ensure_usable(mode, &version_directory))?;
+        warn_of_unarchived_wal(directory)?;
         destination::begin(directory)?;
-        match mode {
-            Mode::Empty => {}
-            Mode::Replace => destination::empty(directory)?,
-            Mode::Delta => {
-                let removed = destination::remove_foreign(directory, self.entries())?;
-                tracing::info!("remove invalid files/links/paths from '{}': {removed}", directory.display());
-            }
+        if mode == Mode::Replace {
+            destination::empty(directory)?;
+        }
+        tablespaces.iter().try_for_each(|tablespace| tablespace.prepare(mode, &version_directory))?;
+        if mode == Mode::Delta {
+            let removed = destination::remove_foreign(directory, self.entries())?;
+            tracing::info!("remove invalid files/links/paths from '{}': {removed}", directory.display());
         }
         let fetched = self.write_files()?;
         self.set_attributes()?;
         self.configure_recovery()?;
-        self.sync()?;
+        durable::sync_file_system(directory)?;
+        tablespaces.iter().try_for_each(|tablespace| durable::sync_file_system(&tablespace.link))?;
         self.write_late_files()?;
         destination::finish(directory)?;
         Ok(fetched)
+    }
+
+    fn tablespaces(&self) -> Result<Vec<TablespaceLink>> {
+        let directory = &self.settings.data_directory;
+        let links = self.entries().map(|entry| Ok(TablespaceLink::of(directory, &entry?)));
+        links.filter_map(Result::transpose).collect()
+    }
+
+    /// The directory that a cluster of this version has in a tablespace.
+    fn version_directory(&self) -> String {
+        let cluster = &self.manifest.document().cluster;
+        format!("PG_{}_{}", cluster.version, cluster.catalog_version)
     }
 
     fn entries(&self) -> impl Iterator<Item = Result<Entry>> + '_ {
@@ -199,7 +216,7 @@ impl Restore<'_> {
                 let entry = entry?;
                 let path = self.path(&entry);
                 match entry.kind {
-                    EntryKind::Directory => make_directory(&path, &entry)?,
+                    EntryKind::Directory => make_directory(&path)?,
                     EntryKind::File { size, .. } => {
                         let existed = make_file(&path, size)?;
                         dispatcher.add(TargetFile { path, size, existed }, &maps.map(&entry)?)?;
@@ -262,15 +279,6 @@ impl Restore<'_> {
         })
     }
 
-    /// Makes everything durable, the tablespaces too.
-    fn sync(&self) -> Result<()> {
-        durable::sync_file_system(&self.settings.data_directory)?;
-        for tablespace in &self.manifest.document().tablespaces {
-            durable::sync_file_system(&self.settings.data_directory.join(&tablespace.path))?;
-        }
-        Ok(())
-    }
-
     /// Writes the files without which the server does not start, each durable before the next, the control file last.
     fn write_late_files(&self) -> Result<()> {
         let document = self.manifest.document();
@@ -293,24 +301,25 @@ impl Restore<'_> {
     }
 }
 
-/// Makes a directory, or the link of a tablespace and the directory that it leads to.
-fn make_directory(path: &Path, entry: &Entry) -> Result<()> {
-    if entry.path.is_empty() {
-        return Ok(());
+/// What the server had not archived when it ended is lost with the directory's old WAL.
+fn warn_of_unarchived_wal(directory: &Path) -> Result<()> {
+    let files = destination::unarchived_wal(directory)?;
+    if let (Some(first), Some(last)) = (files.first(), files.last()) {
+        tracing::warn!(
+            "{} WAL file(s) in '{}' were not archived and are removed: {first} to {last}\nHINT: restore into another directory to keep them, or push them with archive-push first",
+            files.len(),
+            directory.join("pg_wal").display()
+        );
     }
-    let Some(target) = entry.link.as_ref().filter(|_| destination::is_tablespace_link(entry)) else {
-        return match fs::create_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            made => Ok(made?),
-        };
-    };
-    let target = Path::new(OsStr::from_bytes(target));
-    let full = path.parent().map_or_else(|| target.to_owned(), |parent| parent.join(target));
-    durable::create_directory_all(&full, 0o700)?;
-    if fs::symlink_metadata(path).is_ok() {
-        return Ok(());
+    Ok(())
+}
+
+/// Makes a directory, if it is not there: tablespaces are, as links.
+fn make_directory(path: &Path) -> Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => Ok(made?),
     }
-    Ok(fs_err::os::unix::fs::symlink(target, path)?)
 }
 
 /// Makes a file of this size, all zeros where it was not there before. Gives whether it was.
