@@ -32,7 +32,6 @@ fn backup_settings(configuration: &Configuration) -> Result<BackupSettings> {
         stanza: settings::stanza(configuration)?,
         data_directory: settings::data_directory(configuration),
         connection: is_online.then(|| settings::connect(configuration)).transpose()?,
-        force: false,
         start_fast: configuration.boolean(&option::START_FAST),
         archive_check: configuration.boolean(&option::ARCHIVE_CHECK),
         archive_mode_check: configuration.boolean(&option::ARCHIVE_MODE_CHECK),

@@ -52,8 +52,6 @@ pub struct BackupSettings {
     pub data_directory: PathBuf,
     /// The running server; `None` for a backup of a cluster that is shut down.
     pub connection: Option<ConnectSettings>,
-    /// Whether to back up though a server seems to run, without a connection to it.
-    pub force: bool,
     /// Whether the first checkpoint is made at once, instead of when it is due.
     pub start_fast: bool,
     /// Whether to wait for the WAL that the backup needs, and to check that WAL is archived at all.
@@ -116,20 +114,13 @@ pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<Bac
 /// Connects to the server and makes sure that it is the right one; without a connection, that none runs.
 fn open_server(settings: &BackupSettings, control: &ControlFile) -> Result<Option<Connection>> {
     let Some(connect) = &settings.connection else {
-        let is_running = !matches!(running(&settings.data_directory)?, Running::No);
-        return match (is_running, settings.force) {
-            (false, _) => Ok(None),
-            (true, true) => {
-                tracing::warn!(
-                    "--no-online passed and postmaster.pid exists but --force was passed so backup will continue though it looks like PostgreSQL is running and the backup will probably not be consistent"
-                );
-                Ok(None)
-            }
-            (true, false) => Err(Error::new(
+        return match running(&settings.data_directory)? {
+            Running::No => Ok(None),
+            Running::Yes(_) | Running::Stale(_) => Err(Error::new(
                 ErrorKind::PostgresRunning,
                 "--no-online passed but postmaster.pid exists - looks like PostgreSQL is running",
             )
-            .hint("shut down PostgreSQL and try again, or use --force")),
+            .hint("shut down PostgreSQL and try again, or back up online")),
         };
     };
     let mut connection = Connection::open(connect)?;

@@ -226,7 +226,7 @@ impl<'backup> RangeReader<'backup> {
             if matches(&self.buffer[start..start + PAGE_SIZE], block) || self.second_look(rule, start, number, block)? {
                 continue;
             }
-            tracing::warn!("page {number} of '{}' does not match its checksum", file.path.display());
+            tracing::debug!("page {number} of '{}' does not match its checksum", file.path.display());
             match read.damaged.last_mut() {
                 Some(last) if last.first + last.count == number => last.count += 1,
                 _ => read.damaged.push(PageRange { first: number, count: 1 }),
