@@ -107,13 +107,20 @@ impl<'repository> Archive<'repository> {
         Ok(sink.finish()?)
     }
 
+    /// What is stored under the name already, if anything. It counts only if all of it can be read and it is durable: a
+    /// push that was killed may have left it, and PostgreSQL forgets the segment when it is told that it is archived.
     fn existing(&self, name: &Key, document: &WalDocument) -> Result<Option<Stored>> {
-        match WalObject::open(self.repository, name) {
-            Ok(existing) if existing.document == *document => Ok(Some(Stored::Already)),
-            Ok(_) => Err(Error::Conflict { object: name.to_string() }),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
+        let existing = match WalObject::open(self.repository, name) {
+            Ok(existing) => existing,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if existing.document != *document {
+            return Err(Error::Conflict { object: name.to_string() });
         }
+        existing.data().try_for_each(|data| data.map(drop))?;
+        self.repository.storage().persist(name)?;
+        Ok(Some(Stored::Already))
     }
 
     /// Opens an archived segment, or a `.partial` one.
@@ -147,11 +154,11 @@ impl<'repository> Archive<'repository> {
         match self.repository.storage().put(&name, &object, PutMode::Create) {
             Ok(()) => Ok(Stored::New),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                if self.history(file)? == bytes {
-                    Ok(Stored::Already)
-                } else {
-                    Err(Error::Conflict { object: name.to_string() })
+                if self.history(file)? != bytes {
+                    return Err(Error::Conflict { object: name.to_string() });
                 }
+                self.repository.storage().persist(&name)?;
+                Ok(Stored::Already)
             }
             Err(error) => Err(error.into()),
         }

@@ -148,6 +148,15 @@ pub trait Storage: Send + Sync + Debug {
     /// A prefix without objects is no error.
     fn list_directory(&self, prefix: Option<&Key>) -> Result<Vec<Entry>>;
 
+    /// Makes sure that an object which was found is durable. On a file system a writer that was killed may have left one
+    /// that is visible and would not survive a power cut; on an object store what is visible is durable.
+    ///
+    /// # Errors
+    /// What the storage says.
+    fn persist(&self, _key: &Key) -> Result<()> {
+        Ok(())
+    }
+
     /// Deletes objects, in no certain order. One that is absent counts as deleted. All are gone durably on return.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ pub enum Operation {
     List,
     /// [`Storage::list_directory`](crate::Storage::list_directory)
     ListDirectory,
+    /// [`Storage::persist`](crate::Storage::persist)
+    Persist,
     /// [`Storage::delete`](crate::Storage::delete), and each name of [`Storage::delete_all`](crate::Storage::delete_all)
     Delete,
 }
@@ -40,6 +42,7 @@ impl fmt::Display for Operation {
             Self::Get | Self::GetRange | Self::GetTail => "read",
             Self::Put | Self::Create | Self::Write | Self::Finish => "write",
             Self::List | Self::ListDirectory => "list",
+            Self::Persist => "sync",
             Self::Delete => "delete",
         })
     }

@@ -295,6 +295,10 @@ impl Storage for FaultyStorage {
         self.perform(Operation::ListDirectory, prefix, |_| self.inner.list_directory(prefix))
     }
 
+    fn persist(&self, key: &Key) -> Result<()> {
+        self.perform(Operation::Persist, Some(key), |_| self.inner.persist(key))
+    }
+
     fn delete_all(&self, keys: &[Key]) -> Result<()> {
         keys.iter().try_for_each(|key| self.perform(Operation::Delete, Some(key), |_| self.inner.delete(key)))
     }

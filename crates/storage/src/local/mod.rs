@@ -274,6 +274,15 @@ impl Storage for LocalStorage {
         list::directory(&self.place, &root, prefix)
     }
 
+    fn persist(&self, key: &Key) -> Result<()> {
+        let root = self.root(Operation::Persist, Some(key))?;
+        let directory = key.parent();
+        let prepared = directory.as_ref().map_or(Ok(()), |directory| self.prepare(&root, directory));
+        prepared
+            .and_then(|()| durable::sync_directory(&self.place.path(directory.as_ref())))
+            .map_err(|error| self.place.error(kind_of(&error), Operation::Persist, Some(key), error))
+    }
+
     fn delete_all(&self, keys: &[Key]) -> Result<()> {
         let Some(first) = keys.first() else { return Ok(()) };
         let root = self.root(Operation::Delete, Some(first))?;
