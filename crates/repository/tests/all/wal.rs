@@ -85,11 +85,15 @@ fn a_damaged_object_is_not_taken_for_the_segment() {
     let archive = archive(&room.repository);
     store(&archive, SEGMENT, &wal_bytes(PARTIAL)).unwrap();
     let name = names::wal_file(&stanza(), archive.id(), SEGMENT).unwrap();
-    let mut object = room.bytes(&name);
-    object.pop();
-    room.replace(&name, &object);
-    let error = store(&archive, SEGMENT, &wal_bytes(PARTIAL)).unwrap_err();
-    assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    let whole = room.bytes(&name);
+    let cut_short = whole[..whole.len() - 1].to_vec();
+    let mut flipped = whole.clone();
+    flipped[100] ^= 1;
+    for damaged in [cut_short, flipped] {
+        room.replace(&name, &damaged);
+        let error = store(&archive, SEGMENT, &wal_bytes(PARTIAL)).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    }
 }
 
 /// The answer was lost after the segment was stored; PostgreSQL tries again.
