@@ -382,3 +382,34 @@ fn without_recovery_an_offline_backup_starts_as_it_was_shut_down() {
     assert!(!directory.join("recovery.signal").exists());
     assert_eq!(rows(&recovered(&server, &directory)), "7");
 }
+
+/// A link from the data directory to `place`, to where what was there is moved.
+fn move_out(data_directory: &Path, name: &str, place: &Path) {
+    fs::rename(data_directory.join(name), place).unwrap();
+    fs_err::os::unix::fs::symlink(place, data_directory.join(name)).unwrap();
+}
+
+#[test]
+fn what_was_linked_comes_back_in_place() {
+    let server = Server::get(15);
+    let mut site = Site::builder(&server).create();
+    let outside = site.scratch.directory("outside");
+    let data = site.cluster.data_directory().to_owned();
+    move_out(&data, "postgresql.conf", &outside.join("postgresql.conf"));
+    move_out(&data, "pg_wal", &outside.join("wal"));
+    site.cluster.start();
+    site.pgark(&["stanza-create"]).expect_success();
+    site.cluster.sql("create table rows (id int); insert into rows select generate_series(1, 3)");
+    site.backup(&[]);
+    let before = fs::read(outside.join("postgresql.conf")).unwrap();
+    archive_all(&site);
+    site.cluster.stop(pgark_testkit::Stop::Fast);
+    fs::write(outside.join("postgresql.conf"), "not touched by a restore").unwrap();
+    site.pgark(&["--delta", "restore"]).expect_success();
+    assert!(!fs::symlink_metadata(data.join("postgresql.conf")).unwrap().is_symlink());
+    assert!(fs::symlink_metadata(data.join("pg_wal")).unwrap().is_dir());
+    assert_eq!(fs::read(data.join("postgresql.conf")).unwrap(), before);
+    assert_eq!(fs::read_to_string(outside.join("postgresql.conf")).unwrap(), "not touched by a restore");
+    site.cluster.start();
+    assert_eq!(rows(&site.cluster), "3");
+}
