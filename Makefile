@@ -1,6 +1,6 @@
 # Everything a developer runs. `make` lists it.
 
-.PHONY: help setup setup-tools setup-servers build lint test demo reference clean
+.PHONY: help setup setup-tools setup-servers build lint test demo fuzz reference clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,6 +29,9 @@ test: setup ## run all tests against real servers
 
 demo: build ## show a backup, a loss and a restore
 	scripts/demo
+
+fuzz: ## run every fuzz target for 30 seconds
+	scripts/fuzz
 
 reference: ## write docs/reference.md from the option table
 	cargo run --quiet --locked --package xtask -- reference

@@ -385,8 +385,8 @@ fn without_recovery_an_offline_backup_starts_as_it_was_shut_down() {
 
 /// A link from the data directory to `place`, to where what was there is moved.
 fn move_out(data_directory: &Path, name: &str, place: &Path) {
-    fs::rename(data_directory.join(name), place).unwrap();
-    fs_err::os::unix::fs::symlink(place, data_directory.join(name)).unwrap();
+    fs::rename(data_directory.join(name), place).expect("it can be moved");
+    fs_err::os::unix::fs::symlink(place, data_directory.join(name)).expect("it can be linked");
 }
 
 #[test]
