@@ -103,3 +103,29 @@ impl From<ConfigurationErrorKind> for Code {
         Self { number, name }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_of_archive_get_looks_like_the_end_of_the_archive() {
+        assert_eq!((of_archive_get(SUCCESS), of_archive_get(ABSENT)), (0, 1));
+        for code in 2..=u8::MAX {
+            assert!(of_archive_get(code) > 125, "{code}");
+        }
+        assert_eq!((of_archive_get(PANIC), of_archive_get(103)), (153, 231));
+    }
+
+    #[test]
+    fn what_may_mean_archive_get_is_taken_for_it() {
+        for word in
+            ["archive-get", "archive-g", "archive", "archive-", "archive-gte", "archiveget", "archive-get:async"]
+        {
+            assert!(may_mean_archive_get(word), "{word}");
+        }
+        for word in ["archive-push", "archive-p", "backup", "--archive-async", "restore", ""] {
+            assert!(!may_mean_archive_get(word), "{word}");
+        }
+    }
+}

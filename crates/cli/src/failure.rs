@@ -27,6 +27,11 @@ impl Failure {
         EngineError::new(ErrorKind::OptionRequired, message).into()
     }
 
+    /// The failure of one thing among several.
+    pub(crate) fn of(self, what: &str) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
     /// With one more hint on what to do next.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -83,7 +83,10 @@ impl Program {
         frame(configuration, &format!("{name} command begin {VERSION}: {}", configuration.describe()));
         let ended = commands::run(self, configuration);
         let ending = match &ended {
-            Ok(_) => format!("completed successfully ({}ms)", stopwatch.elapsed().as_millis()),
+            Ok(_) if configuration.boolean(&option::LOG_TIMESTAMP) => {
+                format!("completed successfully ({}ms)", stopwatch.elapsed().as_millis())
+            }
+            Ok(_) => "completed successfully".to_owned(),
             Err(failure) => {
                 tracing::error!("{}", failure.log_message());
                 format!("aborted with exception [{:03}]", failure.code.number)
@@ -96,8 +99,9 @@ impl Program {
 
 /// Logs the begin or the end of a command. That of `info`, which is called again and again, is for debugging only.
 fn frame(configuration: &Configuration, message: &str) {
-    match configuration.command() {
-        Command::Info => tracing::trace!("{message}"),
-        _ => tracing::info!("{message}"),
+    if configuration.command() == Command::Info {
+        tracing::trace!("{message}");
+    } else {
+        tracing::info!("{message}");
     }
 }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use pgark_config::{Compression as ConfiguredCompression, Configuration, option};
 use pgark_engine::stanza::RepositorySettings;
-use pgark_engine::{Error, ErrorKind};
 use pgark_postgres::client::ConnectSettings;
 use pgark_repository::codec::Compression;
 use pgark_repository::container::WriteOptions;
@@ -43,16 +42,17 @@ pub(crate) fn repositories(configuration: &Configuration) -> Result<Vec<Reposito
 
 fn repository(configuration: &Configuration, key: u32) -> Result<RepositorySettings> {
     let path = configuration.path(option::REPO_PATH.at(key)).to_owned();
-    let encryption = match configuration.text(option::REPO_CIPHER_TYPE.at(key)) {
-        "none" => Encryption::None,
-        _ => {
-            let passphrase = configuration.repository_passphrase(key).ok_or_else(|| {
-                Error::new(ErrorKind::OptionRequired, format!("option 'repo{key}-cipher-pass' is required"))
-            })?;
-            Encryption::Passphrase(Zeroizing::new(passphrase.expose().to_owned()))
-        }
-    };
-    Ok(RepositorySettings { key, path, encryption })
+    Ok(RepositorySettings { key, path, encryption: encryption(configuration, key)? })
+}
+
+fn encryption(configuration: &Configuration, key: u32) -> Result<Encryption> {
+    if configuration.text(option::REPO_CIPHER_TYPE.at(key)) == "none" {
+        return Ok(Encryption::None);
+    }
+    let passphrase = configuration
+        .repository_passphrase(key)
+        .ok_or_else(|| Failure::option_required(format!("option 'repo{key}-cipher-pass' is required")))?;
+    Ok(Encryption::Passphrase(Zeroizing::new(passphrase.expose().to_owned())))
 }
 
 /// The data directory of the cluster.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use fs_err as fs;
 use pgark_testkit::{Server, Stop, faults, run};
 
-use crate::common::{Site, Transcript};
+use crate::common::{Site, Transcript, text};
 
 /// A name that no test archives.
 const ABSENT: &str = "0000000100000000000000FE";
@@ -18,7 +18,7 @@ fn destination(site: &Site) -> PathBuf {
 
 fn get(site: &Site, arguments: &[&str], file: &str) -> pgark_testkit::Finished {
     let destination = destination(site);
-    site.pgark(&[arguments, &["archive-get", file, destination.to_str().unwrap()]].concat())
+    site.pgark(&[arguments, &["archive-get", file, text(&destination)]].concat())
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt;
+
 use fs_err as fs;
 use pgark_testkit::{Cluster, Server, faults};
 
@@ -31,6 +33,17 @@ fn a_cluster_that_is_shut_down_will_do() {
 }
 
 #[test]
+fn the_modes_of_files_are_neither_the_users_nor_too_wide() {
+    let site = Site::builder(&Server::get(17)).create();
+    for (option, mode) in [("--neutral-umask", 0o640), ("--no-neutral-umask", 0o600)] {
+        site.shell("umask 077; {}", &["--no-online", option, "stanza-create"]).expect_success();
+        let object = site.object("cluster/1");
+        assert_eq!(fs::metadata(&object).unwrap().permissions().mode() & 0o777, mode, "{option}");
+        fs::remove_file(object).unwrap();
+    }
+}
+
+#[test]
 fn what_can_not_be_created_is_told() {
     let server = Server::get(17);
     let mut site = Site::builder(&server).passphrase("first").create();
@@ -49,9 +62,9 @@ fn what_can_not_be_created_is_told() {
     transcript.add("server down", 56, site.pgark(&["stanza-create"]));
     site.cluster.start();
     transcript.add("port out of range", 32, site.pgark(&["--pg1-port=70000", "stanza-create"]));
-    transcript.add("repository in a missing file system", 41, {
-        site.pgark(&["--repo1-path=/proc/repository", "stanza-create"])
-    });
+    let unwritable = faults::set_mode(&site.repository(), 0o500);
+    transcript.add("a directory that can't be written", 41, site.pgark(&["stanza-create"]));
+    drop(unwritable);
     let held = site.hold_lock("demo-backup-1.lock");
     transcript.add("lock held", 50, site.pgark(&["stanza-create"]));
     drop(held);
@@ -66,7 +79,7 @@ fn what_can_not_be_created_is_told() {
     transcript.add("wrong passphrase", 95, site.pgark(&["--no-online", "stanza-create"]));
     site.reconfigure("repo1-cipher-type=aes-256-gcm\nrepo1-cipher-pass=second\n", "");
     transcript.add("cipher mismatch", 95, site.pgark(&["--no-online", "stanza-create"]));
-    faults::flip_byte(&site.object("pgark.repo"), 8);
+    Site::age(&site.object("pgark.repo"));
     transcript.add("a format of the future", 29, site.pgark(&["--no-online", "stanza-create"]));
     assert_output!("refused", transcript.text());
 }

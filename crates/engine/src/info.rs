@@ -268,8 +268,8 @@ fn segments(archive: &Archive<'_>, directory: &str) -> Result<impl Iterator<Item
 }
 
 /// The first thing that is there. A directory of the archive may have no segments in it.
-fn first_found<T>(tries: impl Iterator<Item = Result<Option<T>>>) -> Result<Option<T>> {
-    tries.filter_map(Result::transpose).next().transpose()
+fn first_found<T>(tries: impl IntoIterator<Item = Result<Option<T>>>) -> Result<Option<T>> {
+    tries.into_iter().find_map(Result::transpose).transpose()
 }
 
 /// Whether another process holds the lock. A holder is not disturbed; if there is none, the lock is taken for no longer

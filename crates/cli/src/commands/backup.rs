@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use pgark_config::{Configuration, option};
+use pgark_engine::Error;
 use pgark_engine::backup::{self, BackupSettings};
 use pgark_engine::stanza::{OpenRepository, RepositorySettings, Stanza};
-use pgark_engine::{Error, ErrorKind};
 use pgark_repository::manifest::{DamagedFile, ManifestDocument, PageRange};
 
 use crate::commands::size::human_size;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::run::PROGRAM;
 use crate::settings;
 
@@ -49,27 +49,24 @@ fn backup_settings(configuration: &Configuration) -> Result<BackupSettings> {
 }
 
 fn choose_repository(configuration: &Configuration) -> Result<RepositorySettings> {
-    let mut repositories = settings::repositories(configuration)?;
-    if repositories.len() > 1 {
-        tracing::info!("repo option not specified, defaulting to repo{}", repositories[0].key);
+    let repositories = settings::repositories(configuration)?;
+    let is_choice = repositories.len() > 1;
+    let Some(first) = repositories.into_iter().next() else {
+        return Err(Failure::option_required("backup command requires option: repo1-path"));
+    };
+    if is_choice {
+        tracing::info!("repo option not specified, defaulting to repo{}", first.key);
     }
-    if repositories.is_empty() {
-        return Err(Error::new(ErrorKind::OptionRequired, "backup command requires option: repo1-path").into());
-    }
-    Ok(repositories.swap_remove(0))
+    Ok(first)
 }
 
 /// pgBackRest's default is an incremental backup. Whoever relies on it is told what the backup is.
 fn say_type(settings: &BackupSettings, repository: &OpenRepository) -> Result<()> {
     let stanza = Stanza::open(repository, &settings.stanza)?;
     let backups = stanza.repository().backups(stanza.name()).map_err(Error::from)?;
-    match backups.last() {
-        None => tracing::warn!("no prior backup exists, incr backup has been changed to full"),
-        Some(last) => {
-            tracing::info!("last backup label = {last}, version = {}", env!("CARGO_PKG_VERSION"));
-            tracing::warn!("incremental backups are not available yet, incr backup has been changed to full");
-        }
-    }
+    let reason =
+        if backups.is_empty() { "no prior backup exists" } else { "incremental backups are not available yet" };
+    tracing::warn!("{reason}, incr backup has been changed to full");
     Ok(())
 }
 
@@ -87,11 +84,11 @@ fn damage(file: &DamagedFile) -> String {
         [PageRange { count: 1, .. }] => "",
         _ => "s",
     };
-    let pages: Vec<_> = file.pages.iter().map(page_range).collect();
+    let pages: Vec<_> = file.pages.iter().copied().map(page_range).collect();
     format!("invalid page checksum{plural} found in file {} at page{plural} {}", file.path, pages.join(", "))
 }
 
-fn page_range(range: &PageRange) -> String {
+fn page_range(range: PageRange) -> String {
     match range.count {
         1 => range.first.to_string(),
         count => format!("{}-{}", range.first, u64::from(range.first) + u64::from(count) - 1),

@@ -23,7 +23,7 @@ pub(crate) fn run(program: &Program, configuration: &Configuration) -> Result<()
         tracing::info!("check stanza '{stanza}'");
         let checked = program.load_for_stanza(stanza).and_then(|configuration| check_stanza(&configuration));
         if let Err(failure) = checked {
-            tracing::error!("{}", failure.log_message());
+            tracing::error!("{}", failure.of(&format!("stanza '{stanza}'")).log_message());
             failed.push(stanza.as_str());
         }
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use fs_err as fs;
 use pgark_system::lock::FileLock;
-use pgark_testkit::{Cluster, Finished, Program, Scratch, Server, run};
+use pgark_testkit::{Cluster, Finished, Program, Scratch, Server, as_test_user, faults, run};
 
 /// The stanza of every test.
 pub(crate) const STANZA: &str = "demo";
@@ -172,6 +172,16 @@ impl Site {
         run(&mut self.command(&[&[stanza.as_str()], arguments].concat()))
     }
 
+    /// Runs the program on the stanza by a shell: `{}` in `line` stands for it.
+    #[track_caller]
+    pub(crate) fn shell(&self, line: &str, arguments: &[&str]) -> Finished {
+        let stanza = format!("--stanza={STANZA}");
+        let command = self.command(&[&[stanza.as_str()], arguments].concat());
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<_> = words.map(|word| format!("'{}'", word.display())).collect();
+        run(as_test_user(Command::new("bash").args(["-c", &line.replace("{}", &words.join(" "))])))
+    }
+
     /// Takes a backup; gives its label.
     #[track_caller]
     pub(crate) fn backup(&self, arguments: &[&str]) -> String {
@@ -198,6 +208,15 @@ impl Site {
         found[0].clone()
     }
 
+    /// Makes an object look as if a program of the future had written it.
+    pub(crate) fn age(object: &Path) {
+        // The version stands in the header and in its copy at the beginning of the trailer: sections 2.1 and 2.4 of
+        // docs/format.md.
+        let length = fs::metadata(object).expect("the object is there").len();
+        faults::flip_byte(object, 8);
+        faults::flip_byte(object, length - 192 + 8);
+    }
+
     /// Fills one WAL segment and waits until it is archived; gives its name.
     #[track_caller]
     pub(crate) fn archive_segment(&self) -> String {
@@ -213,6 +232,11 @@ impl Site {
     }
 }
 
+/// A path as an argument.
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().expect("paths of the tests are UTF-8")
+}
+
 fn collect_files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).expect("the directory can be read") {
         let path = entry.expect("the directory can be read").path();
@@ -221,8 +245,10 @@ fn collect_files(directory: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// What differs from run to run, and what stands for it in a snapshot.
-pub(crate) const FILTERS: [(&str, &str); 9] = [
+pub(crate) const FILTERS: [(&str, &str); 11] = [
+    (r"CRC is [0-9A-F]{1,8} where [0-9A-F]{1,8} ", "CRC is [one] where [another] "),
     (r"(/[\w.-]+)*/pgark-test-[0-9a-f]{8}/[0-9a-f]{8}", "[scratch]"),
+    (r"\b[0-9A-HJKMNP-TV-Z]{26}\b", "[ulid]"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?([+-]\d\d)?", "[time]"),
     (r"\d{8}-\d{6}F", "[label]"),
     (r"\b[0-9A-F]{24}\b", "[segment]"),
@@ -235,25 +261,25 @@ pub(crate) const FILTERS: [(&str, &str); 9] = [
 
 /// What several runs of the program said, one below the other, for a snapshot.
 #[derive(Debug, Default)]
-pub(crate) struct Transcript(String);
+pub(crate) struct Transcript(Vec<String>);
 
 impl Transcript {
     /// Adds what a run said, which must have ended with this exit code.
     #[track_caller]
     pub(crate) fn add(&mut self, title: &str, code: i32, finished: Finished) {
         let Finished { stdout, stderr, .. } = finished.expect_code(code);
-        self.0 += &format!("# {title}: exit code {code}\n");
+        self.0.push(format!("# {title}: exit code {code}"));
         for (stream, text) in [("stdout", stdout), ("stderr", stderr)] {
             if !text.is_empty() {
-                self.0 += &format!("{stream}:\n{}\n", text.trim_end_matches('\n'));
+                self.0.push(format!("{stream}:\n{}", text.trim_end_matches('\n')));
             }
         }
-        self.0.push('\n');
+        self.0.push(String::new());
     }
 
     /// The text.
-    pub(crate) fn text(&self) -> &str {
-        &self.0
+    pub(crate) fn text(&self) -> String {
+        self.0.join("\n")
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use pgark_engine::info::{BackupReport, ClusterReport, RepositoryReport, StanzaReport};
 use pgark_engine::{Error, ErrorKind};
+use pgark_repository::Label;
 use pgark_repository::manifest::ManifestDocument;
 use serde::Serialize;
 
@@ -72,18 +73,42 @@ struct Backup<'report> {
     damaged_files: Vec<&'report str>,
     info: Sizes,
     label: &'report str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    link: Option<Option<Vec<Link<'report>>>>,
+    #[serde(skip_serializing_if = "List::is_left_out")]
+    link: List<Link<'report>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lsn: Option<Span<&'report str>>,
     prior: Option<&'report str>,
     /// The backups that this one can't be restored without. There are none, ever.
     reference: Option<Vec<&'report str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tablespace: Option<Option<Vec<Tablespace<'report>>>>,
+    #[serde(skip_serializing_if = "List::is_left_out")]
+    tablespace: List<Tablespace<'report>>,
     timestamp: Span<i64>,
     #[serde(rename = "type")]
     kind: String,
+}
+
+/// What is told of one backup only, and then as `null` where there is nothing.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum List<T> {
+    LeftOut,
+    None(()),
+    Some(Vec<T>),
+}
+
+impl<T> List<T> {
+    fn of(items: impl Iterator<Item = T>, view: View) -> Self {
+        let items: Vec<_> = items.collect();
+        match (view.one_backup, items.is_empty()) {
+            (false, _) => Self::LeftOut,
+            (true, true) => Self::None(()),
+            (true, false) => Self::Some(items),
+        }
+    }
+
+    fn is_left_out(&self) -> bool {
+        matches!(self, Self::LeftOut)
+    }
 }
 
 #[derive(Serialize)]
@@ -234,11 +259,11 @@ impl<'report> Backup<'report> {
                 size: totals.size,
             },
             label: document.label.as_str(),
-            link: view.one_backup.then(|| links(backup)),
+            link: List::of(links(backup), view),
             lsn: lsn.map(|(start, stop)| Span { start, stop }),
-            prior: document.prior.as_ref().map(|label| label.as_str()),
+            prior: document.prior.as_ref().map(Label::as_str),
             reference: None,
-            tablespace: view.one_backup.then(|| tablespaces(document)),
+            tablespace: List::of(tablespaces(document), view),
             timestamp: Span { start: start.time.as_second(), stop: stop.time.as_second() },
             kind: document.kind.to_string(),
         }
@@ -259,18 +284,13 @@ fn damaged_files(document: &ManifestDocument) -> Vec<&str> {
     document.damaged_files.iter().map(|file| file.path.as_str()).collect()
 }
 
-fn links(backup: &BackupReport) -> Option<Vec<Link<'_>>> {
-    let links: Vec<_> = backup.links.iter().map(|(name, destination)| Link { destination, name }).collect();
-    Some(links).filter(|links| !links.is_empty())
+fn links(backup: &BackupReport) -> impl Iterator<Item = Link<'_>> {
+    backup.links.iter().map(|(name, destination)| Link { destination, name })
 }
 
-fn tablespaces(document: &ManifestDocument) -> Option<Vec<Tablespace<'_>>> {
-    let tablespaces: Vec<_> = document
-        .tablespaces
-        .iter()
-        .map(|found| Tablespace { destination: &found.path, name: &found.name, oid: found.oid })
-        .collect();
-    Some(tablespaces).filter(|tablespaces| !tablespaces.is_empty())
+fn tablespaces(document: &ManifestDocument) -> impl Iterator<Item = Tablespace<'_>> {
+    let tablespaces = document.tablespaces.iter();
+    tablespaces.map(|found| Tablespace { destination: &found.path, name: &found.name, oid: found.oid })
 }
 
 impl Repository {

@@ -1,7 +1,5 @@
 //! The report for people, as pgBackRest writes it.
 
-use std::fmt::Write as _;
-
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pgark_engine::info::{BackupReport, RepositoryReport, RepositoryStatus, StanzaReport, StanzaStatus};
@@ -17,30 +15,31 @@ pub(super) fn render(stanzas: &[StanzaReport], view: View) -> String {
         return "No stanzas exist in the repository.\n".to_owned();
     }
     let zone = TimeZone::system();
-    stanzas.iter().map(|stanza| render_stanza(stanza, view, &zone)).collect::<Vec<_>>().join("\n")
+    let texts: Vec<_> = stanzas.iter().map(|stanza| lines_of_stanza(stanza, view, &zone).join("\n") + "\n").collect();
+    texts.join("\n")
 }
 
-fn render_stanza(stanza: &StanzaReport, view: View, zone: &TimeZone) -> String {
+fn lines_of_stanza(stanza: &StanzaReport, view: View, zone: &TimeZone) -> Vec<String> {
     let status = stanza.status();
-    let mut text = format!("stanza: {}\n    status: {}\n", name(stanza), status_line(stanza, view));
+    let mut lines = vec![format!("stanza: {}", name(stanza)), format!("    status: {}", status_line(stanza, view))];
     if view.progress_only {
-        return text;
+        return lines;
     }
     if matches!(status, StanzaStatus::Mixed | StanzaStatus::ClusterMismatch | StanzaStatus::Other) {
-        text += &repository_statuses(&stanza.repositories);
+        lines.extend(repository_statuses(&stanza.repositories));
     }
     if status != StanzaStatus::MissingStanzaPath {
-        text += &ciphers(&stanza.repositories);
+        lines.extend(ciphers(&stanza.repositories));
     }
     let (current, prior): (Vec<_>, Vec<_>) =
         clusters(stanza, view).into_iter().partition(|cluster| stanza.current() == Some(cluster.identity));
     for cluster in prior.iter().filter(|cluster| cluster.segments.is_some() || !cluster.backups.is_empty()) {
-        text += &format!("\n    db (prior){}", cluster.render(view, zone));
+        lines.extend(cluster.lines("db (prior)", view, zone));
     }
     for cluster in &current {
-        text += &format!("\n    db (current){}", cluster.render(view, zone));
+        lines.extend(cluster.lines("db (current)", view, zone));
     }
-    text
+    lines
 }
 
 /// `ok`, `mixed` or `error (no valid backups)`, with what is running.
@@ -60,36 +59,34 @@ fn status_line(stanza: &StanzaReport, view: View) -> String {
     if remarks.is_empty() { word.to_owned() } else { format!("{word} ({})", remarks.join(", ")) }
 }
 
-fn repository_statuses(repositories: &[RepositoryReport]) -> String {
+fn repository_statuses(repositories: &[RepositoryReport]) -> Vec<String> {
     let is_one = repositories.len() == 1;
     let indent = if is_one { "            " } else { "               " };
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for report in repositories {
         let (_, message) = repository_status(&report.status);
+        let short = match &report.status {
+            RepositoryStatus::Ok => "ok".to_owned(),
+            RepositoryStatus::Other(_) => "error (other)".to_owned(),
+            _ => format!("error ({message})"),
+        };
         if !is_one {
-            text += &format!("        repo{}: ", report.key);
+            lines.push(format!("        repo{}: {short}", report.key));
         }
-        match &report.status {
-            RepositoryStatus::Ok => text += "ok\n",
-            RepositoryStatus::Other(_) => {
-                text += if is_one { "" } else { "error (other)\n" };
-                text += &message.lines().map(|line| format!("{indent}{line}\n")).collect::<String>();
-            }
-            _ => text += &format!("error ({message})\n"),
+        if let RepositoryStatus::Other(_) = &report.status {
+            lines.extend(message.lines().map(|line| format!("{indent}{line}")));
         }
     }
-    text
+    lines
 }
 
-fn ciphers(repositories: &[RepositoryReport]) -> String {
+fn ciphers(repositories: &[RepositoryReport]) -> Vec<String> {
     let common = common_cipher(repositories);
-    let mut text = format!("    cipher: {common}\n");
+    let mut lines = vec![format!("    cipher: {common}")];
     if common == "mixed" {
-        for report in repositories {
-            text += &format!("        repo{}: {}\n", report.key, report.cipher);
-        }
+        lines.extend(repositories.iter().map(|report| format!("        repo{}: {}", report.key, report.cipher)));
     }
-    text
+    lines
 }
 
 /// A cluster, with what all repositories have of it.
@@ -116,8 +113,9 @@ fn clusters(stanza: &StanzaReport, view: View) -> Vec<ClusterView<'_>> {
             view.backups.push((key, backup));
         }
     }
-    let any_backup = views.iter().any(|cluster| !cluster.backups.is_empty());
-    views.retain(|cluster| !(view.one_backup && any_backup) || !cluster.backups.is_empty());
+    if view.one_backup && views.iter().any(|cluster| !cluster.backups.is_empty()) {
+        views.retain(|cluster| !cluster.backups.is_empty());
+    }
     views
 }
 
@@ -132,21 +130,26 @@ fn widest(
 }
 
 impl ClusterView<'_> {
-    fn render(&self, view: View, zone: &TimeZone) -> String {
+    fn lines(&self, title: &str, view: View, zone: &TimeZone) -> Vec<String> {
         let (version, _) = self.identity;
         let segments = match self.segments {
             Some((first, last)) => format!("{first}/{last}"),
             None => "none present".to_owned(),
         };
-        let mut text = format!("\n        wal archive min/max ({version}): {segments}\n");
+        let mut lines = vec![String::new(), format!("    {title}")];
+        lines.push(format!("        wal archive min/max ({version}): {segments}"));
         for (key, backup) in &self.backups {
-            text += &render_backup(*key, backup, view, zone);
+            let document = &backup.document;
+            lines.extend([String::new(), format!("        {} backup: {}", document.kind, document.label)]);
+            lines.extend(
+                lines_of_backup(*key, backup, view, zone).into_iter().map(|line| format!("            {line}")),
+            );
         }
-        text
+        lines
     }
 }
 
-fn render_backup(key: u32, backup: &BackupReport, view: View, zone: &TimeZone) -> String {
+fn lines_of_backup(key: u32, backup: &BackupReport, view: View, zone: &TimeZone) -> Vec<String> {
     let document = &backup.document;
     let (start, stop, totals) = (&document.start, &document.stop, document.totals);
     let segments = start.wal_segment.as_deref().zip(stop.wal_segment.as_deref());
@@ -167,11 +170,7 @@ fn render_backup(key: u32, backup: &BackupReport, view: View, zone: &TimeZone) -
     } else if !document.damaged_files.is_empty() {
         lines.push("error(s) detected during backup".to_owned());
     }
-    let heading = format!("\n        {} backup: {}\n", document.kind, document.label);
-    lines.iter().fold(heading, |mut text, line| {
-        let _infallible = writeln!(text, "            {line}");
-        text
-    })
+    lines
 }
 
 /// What is told only of a backup that was asked for by its label.
@@ -208,4 +207,65 @@ fn local_time(time: Timestamp, zone: &TimeZone) -> String {
     let zoned = time.to_zoned(zone.clone());
     let text = zoned.strftime("%Y-%m-%d %H:%M:%S%:z").to_string();
     text.strip_suffix(":00").unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use pgark_engine::info::ClusterReport;
+    use pgark_repository::repository::Cluster;
+
+    use super::*;
+
+    const VIEW: View = View { progress_only: false, one_backup: false };
+
+    fn cluster(id: u32, version: &str, segments: Option<(&str, &str)>) -> ClusterReport {
+        let cluster = Cluster {
+            id,
+            version: version.to_owned(),
+            system_id: format!("70000000000000000{version}"),
+            control_version: 1300,
+            catalog_version: 202_209_061,
+            created: Timestamp::UNIX_EPOCH,
+        };
+        let parse = |name: &str| name.parse().unwrap();
+        ClusterReport { cluster, segments: segments.map(|(first, last)| (parse(first), parse(last))) }
+    }
+
+    fn repository(key: u32, clusters: Vec<ClusterReport>) -> RepositoryReport {
+        let (status, backups) = (RepositoryStatus::NoBackups, Vec::new());
+        RepositoryReport { key, cipher: "none", status, clusters, backups, backup_runs: false, restore_runs: false }
+    }
+
+    #[test]
+    fn earlier_clusters_come_first_and_those_without_anything_not_at_all() {
+        let first = vec![
+            cluster(1, "13", None),
+            cluster(2, "15", Some(("000000010000000000000003", "000000010000000000000005"))),
+            cluster(3, "17", None),
+        ];
+        let second = vec![
+            cluster(1, "15", Some(("000000010000000000000002", "000000010000000000000004"))),
+            cluster(2, "17", Some(("000000010000000000000001", "000000010000000000000001"))),
+        ];
+        let name = "demo".parse().ok();
+        let report = StanzaReport { name, repositories: vec![repository(1, first), repository(2, second)] };
+        assert_eq!(
+            render(&[report], VIEW),
+            "stanza: demo\n    status: error (no valid backups)\n    cipher: none\n\n    db (prior)\n        wal archive \
+             min/max (15): 000000010000000000000002/000000010000000000000005\n\n    db (current)\n        wal archive \
+             min/max (17): 000000010000000000000001/000000010000000000000001\n"
+        );
+    }
+
+    #[test]
+    fn offsets_have_minutes_only_where_it_matters() {
+        let time = Timestamp::UNIX_EPOCH;
+        for (zone, text) in [
+            ("UTC", "1970-01-01 00:00:00+00"),
+            ("America/New_York", "1969-12-31 19:00:00-05"),
+            ("Asia/Kolkata", "1970-01-01 05:30:00+05:30"),
+        ] {
+            assert_eq!(local_time(time, &TimeZone::get(zone).unwrap()), text);
+        }
+    }
 }

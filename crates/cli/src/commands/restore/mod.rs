@@ -37,12 +37,8 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
         lock_path: settings::lock_path(configuration),
     };
     let report = restore::run(&settings)?;
-    tracing::info!(
-        "restore size = {}, file total = {}, fetched = {}",
-        human_size(report.size),
-        report.files,
-        human_size(report.fetched)
-    );
+    let (size, fetched) = (human_size(report.size), human_size(report.fetched));
+    tracing::info!("restore size = {size}, file total = {}, fetched = {fetched}", report.files);
     Ok(())
 }
 
