@@ -105,7 +105,7 @@ pub(crate) fn ensure_archiving(facts: &ClusterFacts, archive_check: bool, archiv
     }
     let message = format!("archive_command '{}' must contain 'archive-push'", facts.archive_command);
     Err(Error::new(ErrorKind::ArchiveCommandInvalid, message)
-        .hint("set archive_command = 'pgark --stanza=… archive-push %p' and reload PostgreSQL"))
+        .hint("set archive_command = 'pgark --stanza=NAME archive-push %p' and reload PostgreSQL"))
 }
 
 /// Waits until a segment is in the archive.

@@ -5,18 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use fs_err as fs;
 use pgark_postgres::wal::name::SegmentName;
 use pgark_repository::manifest::{Entry, Manifest, ManifestDocument};
 use pgark_repository::repository::Cluster;
 use pgark_repository::wal::Archive;
 use pgark_repository::{Encryption, Label, LabelKind, Repository, StanzaName};
-use rustix::fs::FlockOperation;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock;
 use crate::stanza::RepositorySettings;
 
 /// What is to be told.
@@ -176,7 +175,7 @@ fn of_stanza(
     repository: &Repository,
     stanza: &StanzaName,
 ) -> RepositoryReport {
-    let runs = |kind: &str| is_locked(&settings.lock_path.join(format!("{stanza}-{kind}-{}.lock", from.key)));
+    let runs = |kind: &str| pgark_system::lock::is_held(&lock::path(&settings.lock_path, stanza, kind, from.key));
     let mut report = RepositoryReport {
         backup_runs: runs("backup"),
         restore_runs: runs("restore"),
@@ -270,14 +269,6 @@ fn segments(archive: &Archive<'_>, directory: &str) -> Result<impl Iterator<Item
 /// The first thing that is there. A directory of the archive may have no segments in it.
 fn first_found<T>(tries: impl IntoIterator<Item = Result<Option<T>>>) -> Result<Option<T>> {
     tries.into_iter().find_map(Result::transpose).transpose()
-}
-
-/// Whether another process holds the lock. A holder is not disturbed; if there is none, the lock is taken for no longer
-/// than this takes.
-fn is_locked(path: &Path) -> bool {
-    let Ok(file) = fs::File::open(path) else { return false };
-    let tried = rustix::fs::flock(file.file(), FlockOperation::NonBlockingLockShared);
-    tried == Err(rustix::io::Errno::WOULDBLOCK)
 }
 
 /// The reports of all repositories, those that do not have the stanza included.

@@ -130,7 +130,7 @@ impl<'repository> Stanza<'repository> {
             "{what} version {}, system-id {} does not match stanza '{}' on repo{} version {}, system-id {}",
             identity.version, identity.system_id, self.name, self.key, current.version, current.system_id
         );
-        Err(Error::new(kind, message).hint("are you archiving to the correct stanza?"))
+        Err(Error::new(kind, message).hint("is this the stanza of this cluster?"))
     }
 }
 

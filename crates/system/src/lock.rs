@@ -55,6 +55,13 @@ impl Drop for FileLock {
     }
 }
 
+/// Whether another process holds the lock. A holder is not disturbed; where there is none, the lock is taken for no longer
+/// than it takes to find that out. A file that can't be read counts as not locked.
+pub fn is_held(path: &Path) -> bool {
+    let Ok(file) = fs::File::open(path) else { return false };
+    rustix::fs::flock(file.file(), FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+}
+
 fn is_the_file_at(file: &fs::File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
     let held = file.metadata()?;
@@ -76,7 +83,9 @@ mod tests {
         let mut first = FileLock::try_acquire(&path).unwrap().unwrap();
         first.write(b"{}").unwrap();
         assert!(FileLock::try_acquire(&path).unwrap().is_none());
+        assert!(is_held(&path));
         drop(first);
+        assert!(!is_held(&path));
         assert!(!path.exists());
         assert!(FileLock::try_acquire(&path).unwrap().is_some());
     }

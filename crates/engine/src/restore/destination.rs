@@ -43,7 +43,8 @@ pub(super) fn open(directory: &Path, delta: bool, force: bool) -> Result<Mode> {
         (false, true) => Mode::Replace,
         (false, false) => Mode::Empty,
     };
-    if is_empty(directory)? {
+    let names = names_in(directory)?;
+    if names.iter().all(|name| is_of_a_restore(name)) {
         return Ok(mode);
     }
     let not_empty = || {
@@ -61,6 +62,11 @@ pub(super) fn open(directory: &Path, delta: bool, force: bool) -> Result<Mode> {
         return Err(not_empty().hint("check pg-path, and empty the directory if the cluster belongs there"));
     }
     Ok(mode)
+}
+
+/// Whether a restore that was interrupted before it came to anything has left this.
+fn is_of_a_restore(name: &OsStr) -> bool {
+    name == MARKER || name.as_bytes().starts_with(durable::TEMPORARY_PREFIX.as_bytes())
 }
 
 fn ensure_stopped(directory: &Path) -> Result<()> {
@@ -371,6 +377,18 @@ mod tests {
         }
         assert_eq!(left, ["base", "base/1/1", "PG_VERSION", MARKER]);
         assert!(outside.path().join("precious").exists());
+    }
+
+    #[test]
+    fn what_an_interrupted_restore_has_left_is_no_obstacle() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join(format!("{}01", durable::TEMPORARY_PREFIX)), "").unwrap();
+        assert_eq!(open(place.path(), false, false).unwrap(), Mode::Empty);
+        fs::write(place.path().join(MARKER), "").unwrap();
+        assert_eq!(open(place.path(), true, false).unwrap(), Mode::Delta);
+        fs::write(place.path().join("postgresql.conf"), "").unwrap();
+        assert_eq!(open(place.path(), false, false).unwrap_err().kind(), ErrorKind::PathNotEmpty);
+        assert_eq!(open(place.path(), true, false).unwrap(), Mode::Delta);
     }
 
     #[test]
