@@ -22,6 +22,9 @@ pub const RM_SMGR: u8 = 2;
 /// The resource manager of databases.
 pub const RM_DBASE: u8 = 4;
 
+/// The operation of [`RM_XLOG`] after which the rest of a segment is not used.
+pub(super) const XLOG_SWITCH: u8 = 0x40;
+
 /// What a record means: whether it does more than change the blocks it references, or marks a point in the history of
 /// the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,7 +223,7 @@ fn xlog_event<'a>(record: &Record<'a>, mut data: Cursor<'a>) -> Option<Event<'a>
     Some(match record.operation() {
         0x00 => Event::ShutdownCheckpoint(checkpoint(version, data)?),
         0x10 => Event::OnlineCheckpoint(checkpoint(version, data)?),
-        0x40 => Event::Switch,
+        XLOG_SWITCH => Event::Switch,
         0x60 => {
             data.take(20)?;
             Event::ParameterChange { wal_level: wal_level(&mut data)? }

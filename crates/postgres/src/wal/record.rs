@@ -4,6 +4,7 @@
 use thiserror::Error;
 
 use super::bytes::Cursor;
+use super::event::{RM_XLOG, XLOG_SWITCH};
 use super::relation::{Fork, RelationFork, RelationLocator};
 use crate::{Lsn, Version};
 
@@ -65,6 +66,11 @@ impl RecordHeader {
             crc: cursor.take(2).and_then(|_| cursor.u32())?,
         };
         is_record_length(header.total_length).then_some(header)
+    }
+
+    /// Whether the rest of the segment in which the record ends is not used.
+    pub(super) fn is_switch(&self) -> bool {
+        self.resource_manager == RM_XLOG && self.info & RESOURCE_MANAGER_INFO == XLOG_SWITCH
     }
 }
 

@@ -59,6 +59,18 @@ impl Fork {
         }
     }
 
+    /// Whether the WAL names every block of the fork that changes. Where it does not, a fork has to be read to know what
+    /// has changed in it, whatever a block summary says.
+    ///
+    /// The free space map is hardly logged at all. Bits of the visibility map are cleared by records that name only the
+    /// block of the main fork: 15.18 and 17.10 do so, 18.6 does not any more.
+    pub fn is_fully_logged(self) -> bool {
+        match self {
+            Self::Main | Self::Init => true,
+            Self::FreeSpaceMap | Self::VisibilityMap => false,
+        }
+    }
+
     /// The word for the fork in file names and in `pg_waldump`.
     pub fn name(self) -> &'static str {
         match self {

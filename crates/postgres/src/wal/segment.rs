@@ -15,7 +15,9 @@ use crate::{Lsn, Version};
 pub struct SegmentAnalysis {
     /// What its first page says.
     pub header: SegmentHeader,
-    /// The timeline of the last page that was read: not that of the first where a promotion happened in between.
+    /// The newest timeline that the pages and records name: not that of the first page where a promotion happened in
+    /// between. The segment may be that of a newer timeline still, if it was copied for a promotion and nothing was
+    /// added to it, but never that of an older one.
     pub last_timeline: Timeline,
     /// Why the valid WAL ends.
     pub end: WalEnd,
@@ -44,7 +46,7 @@ pub fn analyse(bytes: &[u8]) -> Result<SegmentAnalysis, SegmentError> {
     }
     Ok(SegmentAnalysis {
         header,
-        last_timeline: reader.last_timeline(),
+        last_timeline: digest.times.last_timeline().max(Some(reader.last_timeline())).unwrap_or(header.timeline),
         end: reader.end().unwrap_or(WalEnd::Full),
         end_offset: reader.end_offset(),
         summary: digest.summary,
@@ -129,7 +131,8 @@ impl SegmentAnalysis {
         let page_size = decoder.varint_u32()?;
         let number = decoder.varint()?;
         let start = size.start_of(number).ok_or(decoder.invalid("its number is out of range"))?;
-        let end = end_from_code(decoder.byte()?).ok_or(decoder.invalid("its end is of an unknown kind"))?;
+        let end = ENDS.get(usize::from(decoder.byte()?)).copied();
+        let end = end.ok_or(decoder.invalid("its end is of an unknown kind"))?;
         let end_offset = decoder.varint_u32()?;
         let summary = Summary::decode(decoder.bytes()?, BlockSummary::maximum_blocks(size))?;
         let times = TimeIndex::decode(decoder.bytes()?)?;
@@ -140,25 +143,31 @@ impl SegmentAnalysis {
     }
 }
 
-/// Every end with its stored form.
-const END_CODES: [(u8, WalEnd); 9] = [
-    (0, WalEnd::Full),
-    (1, WalEnd::Switch),
-    (2, WalEnd::Unwritten),
-    (3, WalEnd::Recycled),
-    (4, WalEnd::Invalid(Problem::PageHeader)),
-    (5, WalEnd::Invalid(Problem::Continuation)),
-    (6, WalEnd::Invalid(Problem::RecordLength)),
-    (7, WalEnd::Invalid(Problem::PreviousRecord)),
-    (8, WalEnd::Invalid(Problem::Checksum)),
+/// Every end, at the place of its stored form.
+const ENDS: [WalEnd; 9] = [
+    WalEnd::Full,
+    WalEnd::Switch,
+    WalEnd::Unwritten,
+    WalEnd::Recycled,
+    WalEnd::Invalid(Problem::PageHeader),
+    WalEnd::Invalid(Problem::Continuation),
+    WalEnd::Invalid(Problem::RecordLength),
+    WalEnd::Invalid(Problem::PreviousRecord),
+    WalEnd::Invalid(Problem::Checksum),
 ];
 
 fn end_code(end: WalEnd) -> u8 {
-    END_CODES.iter().find(|(_, known)| *known == end).map_or(u8::MAX, |(code, _)| *code)
-}
-
-fn end_from_code(code: u8) -> Option<WalEnd> {
-    END_CODES.iter().find(|(known, _)| *known == code).map(|(_, end)| *end)
+    match end {
+        WalEnd::Full => 0,
+        WalEnd::Switch => 1,
+        WalEnd::Unwritten => 2,
+        WalEnd::Recycled => 3,
+        WalEnd::Invalid(Problem::PageHeader) => 4,
+        WalEnd::Invalid(Problem::Continuation) => 5,
+        WalEnd::Invalid(Problem::RecordLength) => 6,
+        WalEnd::Invalid(Problem::PreviousRecord) => 7,
+        WalEnd::Invalid(Problem::Checksum) => 8,
+    }
 }
 
 #[cfg(test)]
@@ -247,6 +256,11 @@ mod tests {
         analysis.edges.head_bytes.truncate(0);
         analysis.edges.tail_bytes.truncate(0);
         assert_eq!(analysis.encode(), GOLDEN);
+    }
+
+    #[test]
+    fn every_end_has_its_place() {
+        assert!(ENDS.iter().enumerate().all(|(place, end)| usize::from(end_code(*end)) == place));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::reader::{Head, RawRecord, SegmentError, SegmentHeader, SegmentReader, Tail, WalEnd};
-use super::record::has_valid_crc;
+use super::record::{RecordHeader, has_valid_crc};
 use crate::Lsn;
 
 /// Segments do not follow on one another.
@@ -68,6 +68,9 @@ struct Carried {
     /// Where the last whole record begins.
     last_record: Option<Lsn>,
     open: OpenRecord,
+    /// Whether the record that crossed into the segment leaves the rest of it unused, which the segment alone cannot
+    /// tell.
+    is_switched: bool,
 }
 
 /// What may go on at the start of the next segment.
@@ -111,13 +114,16 @@ impl Carry {
                 end: WalEnd::Full,
                 last_record: None,
                 open: OpenRecord::Unknown,
+                is_switched: false,
             }),
         };
         let open = std::mem::replace(&mut carried.open, OpenRecord::None);
         let (open, complete) = open.continue_with(header.start, head, head_bytes)?;
         carried.open = open;
+        carried.is_switched = false;
         if let Some(record) = &complete {
             carried.last_record = Some(record.lsn);
+            carried.is_switched = RecordHeader::parse(&record.bytes).is_some_and(|header| header.is_switch());
         }
         Ok(complete)
     }
@@ -134,6 +140,10 @@ impl Carry {
         carried.last_record = segment.last_record.or(carried.last_record);
         carried.end = segment.end;
         carried.end_lsn = Lsn(start.0.saturating_add(u64::from(segment.end_offset)));
+        if carried.is_switched && segment.last_record.is_none() {
+            carried.end = WalEnd::Switch;
+            carried.end_lsn = carried.header.end();
+        }
         if let Some(Tail { lsn, total_length, available }) = segment.tail {
             let bytes = segment.tail_bytes.to_vec();
             let is_cut = bytes.len() < available as usize;
@@ -340,6 +350,27 @@ mod tests {
         let mut damaged = segments.clone();
         damaged[1][50] ^= 1;
         assert!(matches!(read(&damaged), Err(SequenceError::BrokenOff { .. })));
+    }
+
+    #[test]
+    fn a_switch_may_cross_a_border_too() {
+        for left in [8_u64, 16] {
+            let mut wal = TestWal::new(Version::V17);
+            // What the headers of 128 pages and of the record itself leave.
+            wal.append(&message((SIZE - left) as usize - 40 - 127 * 24 - 29));
+            assert_eq!(wal.next_lsn(), Lsn(SIZE * 8 - left));
+            let switch = wal.append(&super::super::testing::switch());
+            let last = wal.append(&message(5));
+            assert_eq!(last, Lsn(SIZE * 9 + 40));
+            let segments = wal.segments();
+            let records = read(&segments).unwrap();
+            assert_eq!(records[1..], [(switch, 24), (last, 31)]);
+            let mut stream = RecordStream::default();
+            for segment in &segments[..2] {
+                stream.push(segment, |_, _| ()).unwrap();
+            }
+            assert_eq!(stream.reached(), Lsn(SIZE * 9));
+        }
     }
 
     #[test]

@@ -66,8 +66,10 @@ impl ForkChanges {
 
 /// Which blocks of which relations a stretch of WAL changes.
 ///
-/// The free space map never occurs, because it is not fully logged. A fork that does not occur has not changed, unless
-/// its whole database has ([`BlockSummary::is_database_replaced`]).
+/// A main or init fork that does not occur has not changed, unless its whole database has
+/// ([`BlockSummary::is_database_replaced`]). One exception is harmless: the first page of an SP-GiST index has a cache of
+/// pages with free space that is never logged. The other forks have to be read in any case ([`Fork::is_fully_logged`]):
+/// the free space map never occurs, and the visibility map changes in ways that the WAL does not name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockSummary {
     forks: BTreeMap<RelationFork, ForkChanges>,

@@ -163,6 +163,15 @@ impl TimeIndex {
         self.is_overflowed
     }
 
+    /// The newest timeline that began in this stretch of WAL, if any did.
+    pub fn last_timeline(&self) -> Option<Timeline> {
+        let began = self.notable.iter().filter_map(|notable| match notable.what {
+            NotableEvent::TimelineEnd { timeline, .. } => Some(timeline),
+            _ => None,
+        });
+        began.max()
+    }
+
     /// Adds a record of a segment of `size`; `event` is what it means. Records must come in the order of the WAL.
     pub fn absorb(&mut self, size: SegmentSize, record: &Record<'_>, event: &Event<'_>) {
         if let Event::TransactionEnd(end) = event {

@@ -138,6 +138,7 @@ fn a_promotion_leads_from_one_timeline_to_the_next() {
         archive.cluster.wait_for_replay(&standby);
         archive.cluster.kill9();
         standby.promote();
+        standby.sql("select pg_switch_wal()");
         standby.sql("insert into t select generate_series(5001, 50000); checkpoint; select pg_switch_wal()");
         let last = standby.switch_wal();
         standby.wait_for_archived(&last);
@@ -176,7 +177,7 @@ fn check_promotion(segments: &[Segment], switch: Lsn) {
     let (lsn, timeline, previous) = ends.expect("the end of the timeline is notable");
     assert_eq!((timeline, previous), (Timeline(2), Timeline(1)));
     assert!(lsn >= switch);
-    assert_eq!(analyses.last().map(|analysis| analysis.last_timeline), Some(Timeline(2)));
+    assert_eq!((of_switch.end, of_switch.last_timeline), (WalEnd::Switch, Timeline(2)));
     let joined = summarise(&analyses).expect("the segments follow on one another");
     assert_eq!(joined.summary, Summary::Usable(exact(segments, &joined.range)));
     model_of(segments, &joined.range).assert_is(&exact(segments, &joined.range));

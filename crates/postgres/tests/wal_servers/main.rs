@@ -2,6 +2,7 @@
 
 mod archive;
 mod borders;
+mod files;
 mod model;
 mod oracles;
 mod server_summaries;

@@ -71,7 +71,7 @@ impl Dump {
         Self { records: finished.stdout.lines().map(parse_line).collect() }
     }
 
-    /// The ends of transactions: position, id, whether committed, and the time as text.
+    /// The ends of transactions: position, id, whether committed, and the time.
     pub(crate) fn transaction_ends(&self) -> impl Iterator<Item = (Lsn, u32, bool, Timestamp)> {
         self.records.iter().filter(|(line, _)| line.resource_manager == "Transaction").filter_map(|(line, text)| {
             let (what, rest) = text.split_once(' ')?;

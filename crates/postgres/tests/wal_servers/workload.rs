@@ -24,6 +24,36 @@ pub(crate) fn run(archive: &mut Archive) {
     archive.flush();
 }
 
+/// What changes some of what [`run`] has left, creates and drops.
+pub(crate) fn run_again(archive: &Archive) {
+    let cluster = &archive.cluster;
+    cluster.sql(AGAIN);
+    cluster.pgbench_run(2, 20);
+    let strategies = strategies(archive);
+    let strategy = strategies.last().expect("a strategy");
+    cluster.sql(&format!("drop database f; create database g template e1 {strategy}"));
+    cluster.sql_in("g", "update t set i = i + 1 where i < 10");
+}
+
+const AGAIN: &str = "
+    update t set v = 'changed' where id % 97 = 0;
+    select count(*) from wide, i;
+    delete from i where a % 5 = 0;
+    vacuum i;
+    insert into v select i, repeat('k', 500) from generate_series(1, 3000) i;
+    delete from v where id > 500;
+    vacuum v;
+    insert into v select i, repeat('l', 500) from generate_series(1, 1000) i;
+    begin; drop table p3; truncate ts; create table new (id int); insert into new values (1); prepare transaction 'c';
+    commit prepared 'c';
+    begin; create table gone (id int); insert into gone values (1); rollback;
+    create unlogged table unlogged as select generate_series(1, 100) i;
+    alter table i set tablespace elsewhere;
+    select nextval('s'), lo_from_bytea(0, decode(repeat('cd', 10000), 'hex'));
+    refresh materialized view m;
+    vacuum full wide;
+";
+
 /// Tables of every persistence, sequences, large objects, a materialised view.
 const DEFINITIONS: &str = "
     create table t (id int primary key, v text);
@@ -139,14 +169,17 @@ fn messages(archive: &Archive) {
 
 fn databases(archive: &Archive) {
     let cluster = &archive.cluster;
-    let strategies: &[&str] =
-        if cluster.server().major() >= 15 { &["strategy wal_log", "strategy file_copy"] } else { &[""] };
-    for (number, strategy) in strategies.iter().enumerate() {
+    for (number, strategy) in strategies(archive).iter().enumerate() {
         cluster.sql(&format!("create database d{number} template template0 {strategy}"));
         cluster.sql_in(&format!("d{number}"), "create table t as select generate_series(1, 1000) i");
         cluster.sql(&format!("create database e{number} template d{number} {strategy}"));
         cluster.sql(&format!("drop database d{number}"));
     }
+}
+
+/// The ways to create a database; 14 and before have one only.
+fn strategies(archive: &Archive) -> [&'static str; 2] {
+    if archive.cluster.server().major() >= 15 { ["strategy wal_log", "strategy file_copy"] } else { [""; 2] }
 }
 
 fn tablespaces(archive: &Archive) {
