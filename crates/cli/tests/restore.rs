@@ -131,10 +131,10 @@ fn a_target_that_cannot_be_reached_is_refused_before_anything_is_touched() {
         (
             ["--type=time", "--target=2000-01-01 00:00:00+00"],
             "lies before the end of the oldest backup set",
-            "begins at",
+            "goes from",
         ),
         (["--type=lsn", "--target=FF/0"], "can't be reached", "goes from"),
-        (["--type=lsn", "--target=0/1000"], "lies before the end of the oldest backup set", "begins at"),
+        (["--type=lsn", "--target=0/1000"], "lies before the end of the oldest backup set", "goes from"),
         (["--type=name", "--target=nobody made it"], "can't be reached", "goes from"),
         (["--type=xid", "--target=4000000"], "can't be reached", "goes from"),
     ];
@@ -294,10 +294,16 @@ fn tablespaces_come_back_where_they_were() {
     site.cluster.sql("create table more (id int) tablespace inside; insert into more select generate_series(1, 6000)");
     site.backup(&[]);
     archive_all(&site);
+    // Another directory must not get hold of the tablespace of the running cluster, whatever is said.
+    let other = site.scratch.path().join("other");
+    for flag in ["--delta", "--force", "--no-delta"] {
+        let finished = restore_into(&site, &other, &[flag]).expect_code(40);
+        assert!(finished.stdout.contains("unable to restore to tablespace"), "{}", finished.report());
+    }
+    assert_eq!(rows(&site.cluster), "5000");
+
     site.cluster.stop(pgark_testkit::Stop::Fast);
-    fs::remove_dir_all(site.cluster.data_directory()).unwrap();
-    // What is left in the tablespace is neither mixed with what comes back nor thrown away unasked.
-    site.pgark(&["restore"]).expect_code(40);
+    fs::remove_dir_all(site.cluster.data_directory().join("base")).unwrap();
     let stale = fs::read_dir(&outside).unwrap().next().unwrap().unwrap().path().join("99999");
     fs::write(&stale, "left over").unwrap();
     fs::create_dir_all(outside.join("PG_99_other_cluster")).unwrap();
@@ -377,6 +383,9 @@ fn without_recovery_an_offline_backup_starts_as_it_was_shut_down() {
     site.cluster.sql("create table rows (id int); insert into rows select generate_series(1, 7)");
     site.cluster.stop(pgark_testkit::Stop::Fast);
     site.backup(&["--no-online"]);
+    let before =
+        restore_into(&site, &site.scratch.path().join("never"), &["--type=time", "--target=2020-01-01 00:00:00+00"]);
+    assert!(before.expect_code(75).stdout.contains("lies before the end of the oldest backup set"));
     let directory = site.scratch.path().join("offline");
     site.pgark(&[&format!("--pg1-path={}", directory.display()), "--type=none", "restore"]).expect_success();
     assert!(!directory.join("recovery.signal").exists());

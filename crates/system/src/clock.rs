@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-/// The time of day, as the machine's clock has it.
+/// The time of day, as the machine's clock has it, in whole microseconds as PostgreSQL counts.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 pub fn now() -> Timestamp {
-    Timestamp::now()
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
 /// A point on the monotonic clock, to measure durations from.

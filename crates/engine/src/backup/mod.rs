@@ -12,7 +12,7 @@ mod reader;
 mod wal;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -92,6 +92,7 @@ pub struct BackupReport {
 /// # Errors
 /// Any failure; nothing that looks like a backup is left then.
 pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<BackupReport> {
+    ensure_control_file(&settings.exclude)?;
     let stanza = Stanza::open(repository, &settings.stanza)?;
     let _lock = lock::acquire(&settings.lock_path, &settings.stanza, "backup", repository.key)?;
     let control = ControlFile::read(&settings.data_directory)?;
@@ -109,6 +110,19 @@ pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<Bac
         tracing::warn!("unable to end the session of the backup: {error}");
     }
     Ok(BackupReport { document })
+}
+
+/// Without the control file a backup is none.
+fn ensure_control_file(exclude: &[PathBuf]) -> Result<()> {
+    let control_file = Path::new(CONTROL_FILE_PATH);
+    match exclude.iter().find(|excluded| control_file.starts_with(excluded)) {
+        None => Ok(()),
+        Some(excluded) => Err(Error::new(
+            ErrorKind::OptionInvalidValue,
+            format!("'{}' can't be excluded: '{CONTROL_FILE_PATH}' is needed", excluded.display()),
+        )
+        .hint("exclude single files or other directories")),
+    }
 }
 
 /// Connects to the server and makes sure that it is the right one; without a connection, that none runs.
@@ -244,8 +258,9 @@ impl Backup<'_> {
         started: Option<&StartedBackup>,
     ) -> Result<Points> {
         let (Some(connection), Some(started)) = (connection, started) else {
-            let timeline = self.control.checkpoint.timeline.0;
-            let at = |time| BackupPoint { time, lsn: None, timeline, wal_segment: None };
+            let checkpoint = &self.control.checkpoint;
+            let lsn = Some(checkpoint.location.to_string());
+            let at = |time| BackupPoint { time, lsn: lsn.clone(), timeline: checkpoint.timeline.0, wal_segment: None };
             return Ok(Points {
                 start: at(start_time),
                 stop: at(clock::now()),

@@ -145,37 +145,52 @@ impl TablespaceLink {
         })
     }
 
-    /// Makes sure that nothing of the cluster is in the tablespace, unless it may be replaced.
+    /// Makes sure that what is in the tablespace may be replaced: nothing, or what this very data directory has there. A
+    /// link from another one, perhaps of a running server, can't be seen from here.
     ///
     /// # Errors
     /// [`ErrorKind::PathNotEmpty`]; or what the file system says.
     pub(super) fn ensure_usable(&self, mode: Mode, version_directory: &str) -> Result<()> {
         let own = self.place().join(version_directory);
-        if mode != Mode::Empty || is_empty(&own)? {
+        if is_empty(&own)? || mode != Mode::Empty && self.leads_there() {
             return Ok(());
         }
         let message = format!("unable to restore to tablespace '{}' because it contains files", own.display());
-        Err(Error::new(ErrorKind::PathNotEmpty, message).hint("try using --delta if this is what you intended"))
+        let hint = match mode {
+            Mode::Empty if self.leads_there() => "try using --delta if this is what you intended",
+            _ => "check that no other cluster uses this directory, and remove it if it is left over",
+        };
+        Err(Error::new(ErrorKind::PathNotEmpty, message).hint(hint))
     }
 
-    /// Makes the tablespace a place to restore into: its directory is there, the link leads to it, and what the cluster
-    /// has in it (`version_directory`) is gone unless it may be of use.
+    fn leads_there(&self) -> bool {
+        fs::read_link(&self.link).is_ok_and(|target| target == self.target)
+    }
+
+    /// Removes what the cluster has in the tablespace.
     ///
     /// # Errors
     /// What the file system says.
-    pub(super) fn prepare(&self, mode: Mode, version_directory: &str) -> Result<()> {
+    pub(super) fn empty(&self, version_directory: &str) -> Result<()> {
+        let own = self.place().join(version_directory);
+        if own.exists() { Ok(fs::remove_dir_all(&own)?) } else { Ok(()) }
+    }
+
+    /// Makes the tablespace a place to restore into: its directory is there, and the link leads to it.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn prepare(&self) -> Result<()> {
         let place = self.place();
-        let own = place.join(version_directory);
-        if mode == Mode::Replace && own.exists() {
-            fs::remove_dir_all(&own)?;
-        }
         durable::create_directory_all(&place, 0o700)
             .map_err(|error| Error::new(ErrorKind::PathCreate, error.to_string()).source(error))?;
         if let Some(parent) = self.link.parent() {
             fs::create_dir_all(parent)?;
         }
+        if self.leads_there() {
+            return Ok(());
+        }
         match fs::symlink_metadata(&self.link) {
-            Ok(found) if found.is_symlink() && fs::read_link(&self.link)? == self.target => return Ok(()),
             Ok(found) => remove(&self.link, found.file_type())?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),

@@ -119,6 +119,11 @@ pub fn run(settings: &RestoreSettings) -> Result<RestoreReport> {
     let (repository, label) = (choice.stanza.repository(), choice.label);
     let manifest = Manifest::open(repository, &settings.stanza, &label)?;
     tracing::info!("repo{key}: restore backup set {label}");
+    if settings.target == RestoreTarget::None && manifest.document().online {
+        tracing::warn!(
+            "backup set {label} was taken online, and without recovery settings PostgreSQL does not get the WAL that it needs\nHINT: use another --type, or put the WAL into pg_wal by hand"
+        );
+    }
     let restore = Restore { settings, repository, packs: manifest.packs()?, manifest };
     let mode = destination::open(&settings.data_directory, settings.delta, settings.force)?;
     let fetched = restore.carry_out(mode)?;
@@ -164,9 +169,11 @@ impl Restore<'_> {
         warn_of_unarchived_wal(directory)?;
         destination::begin(directory)?;
         if mode == Mode::Replace {
+            // The tablespaces first: their links say that they may be emptied, should this be interrupted.
+            tablespaces.iter().try_for_each(|tablespace| tablespace.empty(&version_directory))?;
             destination::empty(directory)?;
         }
-        tablespaces.iter().try_for_each(|tablespace| tablespace.prepare(mode, &version_directory))?;
+        tablespaces.iter().try_for_each(TablespaceLink::prepare)?;
         if mode == Mode::Delta {
             let removed = destination::remove_foreign(directory, self.entries())?;
             tracing::info!("remove invalid files/links/paths from '{}': {removed}", directory.display());

@@ -1,5 +1,7 @@
 //! Choosing the backup set, and refusing a target that can't be reached.
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use pgark_postgres::Lsn;
 use pgark_postgres::recovery::TargetTimeline;
 use pgark_postgres::wal::name::{SegmentSize, Timeline};
@@ -89,17 +91,14 @@ enum Refusal {
     /// The target lies before it is consistent.
     TooLate,
     /// The WAL to the target is not in the archive.
-    NotReached(Option<WindowEnd>),
+    NotReached,
     /// It does not lie on the way to the timeline.
     OffTimeline(Timeline),
 }
 
 fn judge(settings: &RestoreSettings, stanza: &Stanza<'_>, backup: &ManifestDocument) -> Result<Verdict> {
     let target = &settings.target;
-    let Some(consistent) = backup.stop.lsn.as_deref().and_then(|lsn| lsn.parse::<Lsn>().ok()) else {
-        // Taken with the server shut down: there is nothing to recover, and nothing can be said of targets.
-        return Ok(Verdict::Serves);
-    };
+    let consistent = consistent_at(backup)?;
     match target {
         RestoreTarget::None | RestoreTarget::Immediate => return Ok(Verdict::Serves),
         RestoreTarget::Time { time, .. } if *time < backup.stop.time => return Ok(Verdict::Refused(Refusal::TooLate)),
@@ -120,7 +119,13 @@ fn judge(settings: &RestoreSettings, stanza: &Stanza<'_>, backup: &ManifestDocum
         }
         RestoreTarget::Default | RestoreTarget::Immediate | RestoreTarget::None => true,
     };
-    if is_reached { Ok(Verdict::Serves) } else { Ok(Verdict::Refused(Refusal::NotReached(reach.end(consistent)?))) }
+    if is_reached { Ok(Verdict::Serves) } else { Ok(Verdict::Refused(Refusal::NotReached)) }
+}
+
+/// Where the backup is consistent.
+fn consistent_at(backup: &ManifestDocument) -> Result<Lsn> {
+    let lsn = backup.stop.lsn.as_deref().and_then(|lsn| lsn.parse().ok());
+    lsn.ok_or_else(|| Error::new(ErrorKind::Format, format!("backup set {} does not say where it ends", backup.label)))
 }
 
 fn reach<'repository>(
@@ -153,36 +158,44 @@ fn refused(
         .hint("run a backup first, and info to see the backup sets that there are");
     };
     let target = describe(&settings.target);
-    let ends = refusals.iter().find_map(|refusal| match refusal {
-        Refusal::NotReached(end) => Some(*end),
-        _ => None,
-    });
-    if let Some(end) = ends {
+    if refusals.iter().any(|refusal| matches!(refusal, Refusal::NotReached)) {
         return invalid(format!("{target} can't be reached with the WAL in the archive of repo{}", stanza.key()))
-            .hint(window(oldest, end))
+            .hint(window(settings, stanza, oldest))
             .hint("use --type=default to recover to the end of the archive");
     }
-    if let Some(Refusal::OffTimeline(timeline)) =
-        refusals.iter().find(|refusal| matches!(refusal, Refusal::OffTimeline(_)))
-    {
-        return invalid(format!("no backup set lies on the way to {target} on timeline {}", timeline.0))
+    let off_timeline = refusals.iter().find_map(|refusal| match refusal {
+        Refusal::OffTimeline(timeline) => Some(timeline.0),
+        _ => None,
+    });
+    if let Some(timeline) = off_timeline {
+        return invalid(format!("no backup set lies on the way to {target} on timeline {timeline}"))
             .hint("use --target-timeline=current to stay on the timeline of the backup");
     }
-    invalid(format!("{target} lies before the end of the oldest backup set, {}", oldest.label))
-        .hint(format!("{}; choose a later target", window(oldest, None)))
+    let which = if settings.set.is_some() { "backup set" } else { "the oldest backup set," };
+    invalid(format!("{target} lies before the end of {which} {}", oldest.label)).hint(window(settings, stanza, oldest))
 }
 
-fn window(oldest: &ManifestDocument, end: Option<WindowEnd>) -> String {
-    let start = format!("{} ({})", oldest.stop.time, oldest.stop.lsn.as_deref().unwrap_or("-"));
+/// What can be reached from a backup on, in the forms that `--target` takes.
+fn window(settings: &RestoreSettings, stanza: &Stanza<'_>, oldest: &ManifestDocument) -> String {
+    let start = format!("{} ({})", local(oldest.stop.time), oldest.stop.lsn.as_deref().unwrap_or("-"));
+    let end = consistent_at(oldest).and_then(|lsn| reach(settings, stanza, oldest)?.end(lsn));
     match end {
-        None => format!("the window that can be reached begins at {start}"),
-        Some(WindowEnd { lsn, time: Some(time) }) => {
-            format!("the window that can be reached goes from {start} to the last transaction at {time} ({lsn})")
+        Ok(Some(WindowEnd { lsn, time: Some(time) })) => {
+            format!(
+                "the window that can be reached goes from {start} to the last transaction at {} ({lsn})",
+                local(time)
+            )
         }
-        Some(WindowEnd { lsn, time: None }) => {
+        Ok(Some(WindowEnd { lsn, time: None })) => {
             format!("the window that can be reached goes from {start} to {lsn}, without any transaction")
         }
+        // What can't be found out must not hide what is wrong.
+        Ok(None) | Err(_) => format!("the window that can be reached begins at {start}"),
     }
+}
+
+fn local(time: Timestamp) -> String {
+    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.6f%:z").to_string()
 }
 
 fn describe(target: &RestoreTarget) -> String {

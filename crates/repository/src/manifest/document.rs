@@ -69,7 +69,7 @@ pub struct ClusterIdentity {
 pub struct BackupPoint {
     /// The time, by the database host's clock.
     pub time: Timestamp,
-    /// The LSN, as `0/5000028`; none for an offline backup.
+    /// The LSN, as `0/5000028`; in an offline backup that of the shutdown checkpoint.
     pub lsn: Option<String>,
     /// The timeline.
     pub timeline: u32,

@@ -17,8 +17,13 @@ pub(crate) const SEGMENT: &str = "000000010000000000000004";
 pub(crate) const PARTIAL: &str = "000000010000000000000005.partial";
 pub(crate) const HISTORY: &str = "00000002.history";
 pub(crate) const BACKUP_HISTORY: &str = "000000010000000000000004.00000028.backup";
-/// To the repository these are bytes like others.
-pub(crate) const ANALYSIS: &[u8] = b"what the records say";
+/// What the records of the segment say, by section 8.1 of the format: two blocks of a relation were changed.
+pub(crate) const ANALYSIS: &[u8] = &[
+    1, 17, 129, 128, 178, 139, 143, 240, 219, 225, 104, // format, version, system id
+    1, 1, 128, 128, 128, 1, 128, 64, 4, 0, 128, 128, 128, 1, // timelines, sizes, number, end
+    14, 1, 0, 11, 1, 1, 0, 255, 12, 5, 235, 9, 1, 7, 0, // block summary
+    5, 1, 0, 0, 0, 0, 5, 1, 0, 0, 0, 0, // time index, edges
+];
 
 pub(crate) fn stanza() -> StanzaName {
     "demo".parse().unwrap()
@@ -49,9 +54,11 @@ fn take(repository: &Repository, text: &str, session: u8, compression: Compressi
 }
 
 fn write_wal(archive: &Archive<'_>) -> Result<()> {
-    for (segment, compression) in [(SEGMENT, Compression::Zstd(3)), (PARTIAL, Compression::None)] {
+    for (segment, compression, analysis) in
+        [(SEGMENT, Compression::Zstd(3), ANALYSIS), (PARTIAL, Compression::None, &[])]
+    {
         let options = WriteOptions { compression, verify: true };
-        archive.store_segment(wal_document(segment), &wal_bytes(segment), ANALYSIS, options)?;
+        archive.store_segment(wal_document(segment), &wal_bytes(segment), analysis, options)?;
     }
     archive.store_history(HISTORY, &wal_bytes(HISTORY))?;
     archive.store_history(BACKUP_HISTORY, &wal_bytes(BACKUP_HISTORY))?;
@@ -73,8 +80,8 @@ pub(crate) fn wal_document(segment: &str) -> WalDocument {
 /// The content of a file of the archive.
 pub(crate) fn wal_bytes(file: &str) -> Vec<u8> {
     match file {
-        // Three blocks, the last one shorter.
-        SEGMENT => text("segment", (2 << 20) + 5000),
+        // Two blocks.
+        SEGMENT => text("segment", 2 << 20),
         PARTIAL => text("partial", 3000),
         HISTORY => b"1\t0/5000000\tno recovery target specified\n".to_vec(),
         _ => b"START WAL LOCATION: 0/4000028 (file 000000010000000000000004)\n".to_vec(),

@@ -244,7 +244,7 @@ impl<'report> Backup<'report> {
     fn of(repository: u32, backup: &'report BackupReport, view: View) -> Self {
         let document = &backup.document;
         let (start, stop, totals) = (&document.start, &document.stop, document.totals);
-        let lsn = start.lsn.as_deref().zip(stop.lsn.as_deref());
+        let lsn = start.lsn.as_deref().zip(stop.lsn.as_deref()).filter(|_| start.wal_segment.is_some());
         Self {
             annotation: &document.annotations,
             archive: Span { start: start.wal_segment.as_deref(), stop: stop.wal_segment.as_deref() },

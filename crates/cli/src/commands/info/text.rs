@@ -158,7 +158,9 @@ fn lines_of_backup(key: u32, backup: &BackupReport, view: View, zone: &TimeZone)
         format!("timestamp start/stop: {} / {}", local_time(start.time, zone), local_time(stop.time, zone)),
         format!("wal start/stop: {segments}"),
     ];
-    if let Some((start, stop)) = start.lsn.as_deref().zip(stop.lsn.as_deref()).filter(|_| view.one_backup) {
+    if let Some((start, stop)) =
+        start.lsn.as_deref().zip(stop.lsn.as_deref()).filter(|_| view.one_backup && start.wal_segment.is_some())
+    {
         lines.push(format!("lsn start/stop: {start} / {stop}"));
     }
     let (size, read) = (human_size(totals.size), human_size(totals.read));
