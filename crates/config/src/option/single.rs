@@ -100,8 +100,8 @@ options! {
         => boolean("y").on_command_line().of(&[Backup, StanzaCreate, StanzaUpgrade]);
 
     RESTORE_FORCE, "force", "overwrite what is in the data directory",
-        "Without --delta the directory is emptied first, if it is that of a cluster. With --delta files are compared \
-         by size and time instead of by content."
+        "The directory is emptied first, if it is that of a cluster. With --delta it changes nothing: pages are always \
+         compared by their content."
         => boolean("n").on_command_line().of(&[Restore]);
 
     BACKUP_FORCE, "force", "back up offline although PostgreSQL seems to be running",

@@ -125,10 +125,11 @@ impl<'backup> Collector<'backup> {
         }
         let written = self.packs.written();
         self.totals.added = written.values().map(|pack| pack.written.length).sum();
-        self.totals.stored = self.stored.values().sum();
         let packs = self.stored.iter().map(|(id, used)| Ok((*id, pack_use(&written, *id, *used)?)));
+        let packs: BTreeMap<PackId, PackUse> = packs.collect::<Result<_>>()?;
+        self.totals.stored = packs.values().map(|pack| pack.used).sum();
         Ok(Collected {
-            packs: packs.collect::<Result<_>>()?,
+            packs,
             manifest: self.manifest,
             users: self.users.into_names(),
             groups: self.groups.into_names(),
@@ -207,9 +208,12 @@ fn length_u32(length: usize) -> Result<u32> {
     u32::try_from(length).map_err(|_| Error::new(ErrorKind::Runtime, "a page map of over 4 GiB"))
 }
 
+/// The frames that are used take their share of the pack's tables with them.
 fn pack_use(written: &BTreeMap<PackId, WrittenPack>, id: PackId, used: u64) -> Result<PackUse> {
     let pack = written
         .get(&id)
         .ok_or_else(|| Error::new(ErrorKind::Runtime, format!("pack {id} is needed but was not finished")))?;
-    Ok(PackUse { length: pack.written.length, used, root: pack.written.root })
+    let length = pack.written.length;
+    let share = u128::from(length) * u128::from(used) / u128::from(pack.content.max(1));
+    Ok(PackUse { length, used: u64::try_from(share).unwrap_or(length), root: pack.written.root })
 }
