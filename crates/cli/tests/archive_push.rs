@@ -44,6 +44,22 @@ fn a_file_is_archived_once() {
     assert_output!("once", transcript.text());
 }
 
+/// Whoever learns of damaged WAL when it is archived can still take a backup; in a recovery it is too late.
+#[test]
+fn damaged_wal_is_stored_and_told() {
+    let mut site = Site::start(&Server::get(15));
+    site.cluster.pgbench_init(1);
+    let segment = site.archive_segment();
+    let copy = copy_of(&site, &segment);
+    let whole = site.pgark(&["archive-push", text(&copy)]).expect_success();
+    assert!(!whole.stdout.contains("ends early"), "{}", whole.report());
+    site.cluster.stop(Stop::Fast);
+    fs::remove_file(site.object(&segment)).unwrap();
+    faults::flip_byte(&copy, 8192 + 4000);
+    let finished = site.pgark(&["archive-push", text(&copy)]).expect_success();
+    assert!(finished.stdout.contains(&format!("the WAL in segment '{segment}' ends early")), "{}", finished.report());
+}
+
 #[test]
 fn all_that_a_server_archives_is_taken() {
     let site = Site::start(&Server::get(17));

@@ -128,6 +128,7 @@ fn a_busy_cluster_comes_back_consistent(major: u32) {
         site.backup(&["--process-max=3"]);
     }
     load.stop();
+    assert!(!site.cluster.log().contains("ends early"), "sound WAL was called damaged: {}", site.cluster.log());
     let directory = site.scratch.path().join("restored");
     let path = format!("--pg1-path={}", directory.display());
     let restore =

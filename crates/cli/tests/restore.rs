@@ -346,6 +346,7 @@ fn a_cluster_goes_on_and_is_restored_along_its_new_timeline() {
     archive_all(&site);
     let second = restore(&site, "second", &[&format!("--set={label}")]);
     assert_eq!(rows(&recovered(&server, &second)), "17");
+    assert!(!site.cluster.log().contains("ends early"), "sound WAL was called damaged: {}", site.cluster.log());
 }
 
 #[test]

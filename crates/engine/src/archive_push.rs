@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use pgark_postgres::wal::name::WalFileName;
+use pgark_postgres::wal::name::{SegmentName, WalFileName};
+use pgark_postgres::wal::reader::WalEnd;
 use pgark_postgres::wal::segment::{SegmentAnalysis, analyse};
 use pgark_repository::StanzaName;
 use pgark_repository::container::WriteOptions;
@@ -81,7 +82,25 @@ fn read(path: &Path, header_check: bool) -> Result<WalFile> {
                 .source(error));
         }
     };
+    if let (WalFileName::Segment(segment), Some(analysis)) = (name, &analysis) {
+        warn_of_damage(segment, analysis);
+    }
     Ok(WalFile { name, bytes, analysis })
+}
+
+/// A server archives a segment when it is full or was switched. One whose WAL ends early was damaged on its way to us: it
+/// is stored as it is, since nobody has a better one, but recovery will not get past it.
+fn warn_of_damage(segment: SegmentName, analysis: &SegmentAnalysis) {
+    let why = match analysis.end {
+        WalEnd::Full | WalEnd::Switch => return,
+        WalEnd::Unwritten => "nothing was written there".to_owned(),
+        WalEnd::Recycled => "what follows is of an older segment".to_owned(),
+        WalEnd::Invalid(problem) => problem.to_string(),
+    };
+    tracing::warn!(
+        "the WAL in segment '{segment}' ends early, at {}: {why}\nHINT: recovery can't get past this point: take a backup now, and check the disk that pg_wal is on",
+        analysis.end_lsn()
+    );
 }
 
 fn push(settings: &ArchivePushSettings, file: &WalFile, to: &RepositorySettings) -> Result<()> {
