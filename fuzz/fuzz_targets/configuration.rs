@@ -39,7 +39,8 @@ fn names() -> &'static [String] {
     static NAMES: OnceLock<Vec<String>> = OnceLock::new();
     NAMES.get_or_init(|| {
         let markdown = reference_markdown();
-        let is_name = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
+        let is_name =
+            |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
         let words = markdown.split(|character: char| !is_name(character));
         let mut names: Vec<_> = words.map(|word| word.trim_matches('-').to_owned()).collect();
         names.sort_unstable();
@@ -90,7 +91,7 @@ fuzz_target!(|input: Input| {
     };
     let environment: Environment = input.environment.iter().map(variable).collect();
     match load(words.map(Into::into), &environment, &FuzzedFiles(&input)) {
-        Ok(Invocation::Help(topic)) => assert!(!help(&topic).is_empty()),
+        Ok(Invocation::Help(topic)) => assert!(!help(topic).is_empty()),
         Ok(Invocation::Version(_) | Invocation::Run(_)) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }

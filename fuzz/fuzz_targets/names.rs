@@ -6,7 +6,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use libfuzzer_sys::fuzz_target;
-use pgark_postgres::relation::{RelationFile, RelationPath};
+use pgark_postgres::relation::{DatabaseDirectory, RelationFile};
 use pgark_postgres::wal::name::{SegmentName, WalFileName};
 use pgark_postgres::wal::server_summary::ServerSummaryName;
 use pgark_postgres::{Lsn, Version};
@@ -24,9 +24,11 @@ fuzz_target!(|text: &str| {
     check::<StanzaName>(text);
     check::<Label>(text);
     check::<SegmentName>(text);
+    check::<WalFileName>(text);
+    check::<ServerSummaryName>(text);
     check::<Version>(text);
-    let _may_fail = (text.parse::<Lsn>(), text.parse::<WalFileName>(), text.parse::<ServerSummaryName>());
-    let _may_fail = (RelationFile::parse(Path::new(text)), RelationPath::parse(Path::new(text)));
+    let _may_fail = text.parse::<Lsn>();
+    let _may_fail = (RelationFile::parse(Path::new(text)), DatabaseDirectory::parse(Path::new(text)));
     if let Ok(key) = Key::parse(text) {
         assert_eq!(key.as_str(), text);
     }

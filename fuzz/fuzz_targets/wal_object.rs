@@ -4,9 +4,9 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use pgark_fuzz::{object, repository, stanza};
+use pgark_repository::ArchiveId;
 use pgark_repository::names;
 use pgark_repository::wal::Archive;
-use pgark_repository::ArchiveId;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {

@@ -4,11 +4,11 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use pgark_fuzz::wal::{Builder, Content, SEGMENT};
-use pgark_postgres::wal::RecordStream;
-use pgark_postgres::wal::find::TransactionFinder;
-use pgark_postgres::wal::join::summarise;
-use pgark_postgres::wal::segment::{SegmentAnalysis, analyse};
 use pgark_postgres::Version;
+use pgark_postgres::wal::RecordStream;
+use pgark_postgres::wal::find::TransactionSearch;
+use pgark_postgres::wal::join::{RangeSummariser, summarise};
+use pgark_postgres::wal::segment::{SegmentAnalysis, analyse};
 
 #[derive(Arbitrary, Debug)]
 struct Input {
@@ -53,11 +53,19 @@ fuzz_target!(|input: Input| {
         assert_eq!(stored, analysis);
         analyses.push(stored);
     }
-    let _may_fail = summarise(&analyses);
+    // What was kept of the segments says the same as the segments.
+    if let Ok(joined) = summarise(&analyses) {
+        let mut whole = RangeSummariser::new(joined.range.clone());
+        for segment in bytes.chunks(SEGMENT) {
+            whole.push(segment).expect("segments whose analyses join can be read one after the other");
+        }
+        let summary = whole.finish().expect("they reach as far as their analyses");
+        assert_eq!(joined.summary.usable(), summary.usable());
+    }
     let mut stream = RecordStream::default();
-    let mut finder = TransactionFinder::new(1);
+    let mut search = TransactionSearch::new(1);
     for segment in bytes.chunks(SEGMENT) {
         let _may_fail = stream.push(segment, |_, record| assert!(record.bytes.len() >= 24));
-        let _may_fail = finder.push(segment);
+        let _may_fail = search.push(segment);
     }
 });

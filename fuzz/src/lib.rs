@@ -2,9 +2,10 @@
 //! hashes.
 
 #[path = "../../crates/repository/tests/all/draft.rs"]
-#[allow(dead_code, reason = "the tests of the crate use all of it")]
-pub mod draft;
+mod draft;
+mod forgery;
 mod repository;
 pub mod wal;
 
-pub use repository::{ID, object, repository, stanza};
+pub use forgery::Forgery;
+pub use repository::{object, repository, stanza};

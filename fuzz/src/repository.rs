@@ -8,7 +8,7 @@ use pgark_storage::{Key, MemoryStorage, PutMode, Storage};
 use crate::draft::{Draft, DraftBlock};
 
 /// The id of the repositories here.
-pub const ID: [u8; 16] = [0x1D; 16];
+pub(crate) const ID: [u8; 16] = [0x1D; 16];
 
 /// A repository that holds one object besides its descriptor.
 ///

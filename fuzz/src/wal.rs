@@ -24,6 +24,26 @@ pub struct Content {
     pub body: Vec<u8>,
 }
 
+impl Content {
+    /// The record after the one that begins at `previous`.
+    ///
+    /// # Panics
+    /// Where it is longer than any record.
+    #[must_use]
+    pub fn bytes(&self, previous: u64) -> Vec<u8> {
+        let length = u32::try_from(RECORD_HEADER + self.body.len()).expect("less than two segments");
+        let mut record = Vec::with_capacity(length as usize);
+        record.extend(length.to_le_bytes());
+        record.extend(self.xid.to_le_bytes());
+        record.extend(previous.to_le_bytes());
+        record.extend([self.info, self.resource_manager % 24, 0, 0]);
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&self.body), &record);
+        record.extend(crc.to_le_bytes());
+        record.extend_from_slice(&self.body);
+        record
+    }
+}
+
 /// Records one after the other, laid out over the pages of two segments.
 #[derive(Debug)]
 pub struct Builder {
@@ -47,15 +67,7 @@ impl Builder {
         }
         self.begin_page(0);
         let start = FIRST_SEGMENT * SEGMENT as u64 + self.bytes.len() as u64;
-        let length = u32::try_from(RECORD_HEADER + content.body.len()).expect("less than two segments");
-        let mut record = Vec::with_capacity(length as usize);
-        record.extend(length.to_le_bytes());
-        record.extend(content.xid.to_le_bytes());
-        record.extend(self.previous.to_le_bytes());
-        record.extend([content.info, content.resource_manager % 24, 0, 0]);
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&content.body), &record);
-        record.extend(crc.to_le_bytes());
-        record.extend_from_slice(&content.body);
+        let record = content.bytes(self.previous);
         self.previous = start;
         self.append(&record);
     }

@@ -322,5 +322,35 @@ mod tests {
         }
         assert_eq!(map.runs().len(), 1);
         assert_eq!(map.page_count(), 99 * 16 + 3);
+        assert_eq!(map.pieces().count(), 100);
+    }
+
+    #[test]
+    fn runs_that_no_frames_can_hold_are_refused() {
+        let decode = |pages: u32, block: u64, slot: u64, stride: u64| {
+            let mut bytes = vec![1];
+            bytes.extend([0; 20]);
+            for number in [1, u64::from(pages), 1, block, slot, stride] {
+                bytes.put_varint(number);
+            }
+            PageMap::decode(&bytes, pages)
+        };
+        assert!(decode(1, 0, 0, 1).is_ok());
+        assert!(decode(100, u64::from(u32::MAX) - 2, 63, 64).is_ok());
+        for (pages, block, slot, stride) in [
+            (0, 0, 0, 1),
+            (1, 0, 0, 0),
+            (1, 0, 0, 65),
+            (1, 0, 16, 16),
+            (1, 0, 1 << 16, 16),
+            (1, 0, 0, (1 << 16) + 1),
+            (1, 1 << 32, 0, 1),
+            (2, u64::from(u32::MAX), 0, 1),
+            (100, u64::from(u32::MAX) - 1, 63, 64),
+        ] {
+            assert!(decode(pages, block, slot, stride).is_err(), "{pages} pages, {block}, {slot}, {stride}");
+        }
+        assert!(PageMap::decode(&[0, 1, 1, 1, 0, 0, 1], 1).is_err(), "a pack that is not listed");
+        assert!(PageMap::decode(&[0, 1, 1, 0, 9], 1).is_err(), "a byte after the end");
     }
 }

@@ -159,6 +159,16 @@ impl fmt::Display for PackId {
     }
 }
 
+/// The ULID that a part of a name is, in the one form that the format has for it.
+pub(crate) fn ulid(text: &str) -> Option<Ulid> {
+    Ulid::from_string(text).ok().filter(|ulid| ulid.to_string() == text)
+}
+
+/// The number that a part of a name is, in the one form that the format has for it.
+pub(crate) fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number: &u32| number.to_string() == text)
+}
+
 fn key(text: &str) -> Result<Key, Error> {
     Key::parse(text).map_err(|error| limit(error.to_string()))
 }

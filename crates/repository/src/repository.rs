@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use pgark_storage::{Capabilities, ErrorKind, Key, PutMode, Storage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use ulid::Ulid;
 use zeroize::Zeroizing;
 
 use crate::container::ObjectKind;
@@ -208,7 +207,7 @@ impl Repository {
     /// Damage, or the storage's error.
     pub fn clusters(&self, stanza: &StanzaName) -> Result<Vec<Cluster>> {
         let entries = self.storage.list_directory(Some(&names::clusters(stanza)?))?;
-        let mut numbers: Vec<u32> = entries.iter().filter_map(|entry| entry.name.parse().ok()).collect();
+        let mut numbers: Vec<u32> = entries.iter().filter_map(|entry| names::number(&entry.name)).collect();
         numbers.sort_unstable();
         numbers
             .into_iter()
@@ -303,7 +302,7 @@ fn write_key_slot(storage: &dyn Storage, id: RepositoryId, passphrase: &str) -> 
 fn unlock(storage: &dyn Storage, id: RepositoryId, passphrase: &str) -> Result<Zeroizing<[u8; 32]>> {
     let mut flaw = None;
     for entry in storage.list_directory(Some(&names::key_slots()?))? {
-        let Ok(slot) = Ulid::from_string(&entry.name) else { continue };
+        let Some(slot) = names::ulid(&entry.name) else { continue };
         match open_slot(storage, id, &names::key_slot(slot)?, passphrase) {
             Ok(Some(master)) => return Ok(master),
             Ok(None) => {}

@@ -105,7 +105,7 @@ pub fn sessions(repository: &Repository, stanza: &StanzaName) -> Result<Vec<Sess
     let directory = names::sessions(stanza)?;
     let mut sessions = Vec::new();
     for entry in repository.storage().list_directory(Some(&directory))? {
-        let Ok(id) = Ulid::from_string(&entry.name) else { continue };
+        let Some(id) = names::ulid(&entry.name) else { continue };
         let name = names::session(stanza, id)?;
         match document::read(repository.storage(), repository.vault(), ObjectKind::Session, &name) {
             Ok(document) => sessions.push(document),

@@ -77,20 +77,21 @@ pub(super) fn encode(entry: &FrameEntry, frames: &mut Vec<u8>, page_list: &mut V
     frames.extend(flags.to_le_bytes());
 }
 
-/// Reads the stored frame table and page list of a pack with `blocks` blocks and `files` files.
+/// Reads the stored frame table and page list of a pack with `blocks` blocks and `files` files. Whether the pages fit
+/// the frames is not known here: [`FramePages::is_sound`].
 pub(super) fn decode(frames: &[u8], page_list: &[u8], blocks: u32, files: usize) -> Result<Vec<FrameEntry>, Malformed> {
     let mut reader = Reader::new(frames);
     let mut entries = Vec::with_capacity(frames.len() / ENTRY_LENGTH);
     while !reader.is_empty() {
         let (block, file, first) = (reader.u32()?, reader.u32()?, reader.u32()?);
         let (count, flags) = (reader.u16()?, reader.u16()?);
-        if block >= blocks || file as usize >= files || !(1..=MAXIMUM_FRAME_PAGES).contains(&count) {
-            return Err(Malformed::new(format!("a frame of {count} pages of file {file} in block {block}")));
+        if block >= blocks || file as usize >= files {
+            return Err(Malformed::new(format!("a frame of file {file} in block {block}")));
         }
         let pages = match flags {
-            0 if first.checked_add(u32::from(count)).is_some() => FramePages::Contiguous { first, count },
+            0 => FramePages::Contiguous { first, count },
             SCATTERED => FramePages::Scattered(scattered(page_list, first, count)?),
-            _ => return Err(Malformed::new(format!("a frame with flags {flags} and first page {first}"))),
+            _ => return Err(Malformed::new(format!("a frame with flags {flags}"))),
         };
         entries.push(FrameEntry { block, file, pages });
     }
@@ -102,13 +103,7 @@ fn scattered(page_list: &[u8], position: u32, count: u16) -> Result<Vec<u32>, Ma
     let numbers = page_list
         .get(start..start + usize::from(count) * 4)
         .ok_or_else(|| Malformed::new("a frame whose pages are not in the page list"))?;
-    let pages: Vec<u32> =
-        numbers.chunks_exact(4).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect();
-    if pages.is_sorted_by(|earlier, later| earlier < later) {
-        Ok(pages)
-    } else {
-        Err(Malformed::new("the pages of a frame do not ascend"))
-    }
+    Ok(numbers.chunks_exact(4).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect())
 }
 
 /// The stored file table.

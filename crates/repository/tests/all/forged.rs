@@ -90,6 +90,14 @@ fn a_trailer_that_lies_is_refused_before_anything_is_allocated_for_it() {
         ("zeros at the end", 159, &[1]),
         ("header", 11, &[1]),
     ];
+    let mut index_of_too_many_blocks = [0; 24];
+    let count = (1_u32 << 20) + 1;
+    index_of_too_many_blocks[..4].copy_from_slice(&count.to_le_bytes());
+    index_of_too_many_blocks[4] = 1;
+    index_of_too_many_blocks[8..16].copy_from_slice(&73_u64.to_le_bytes());
+    index_of_too_many_blocks[16..20].copy_from_slice(&96_u32.to_le_bytes());
+    index_of_too_many_blocks[20..].copy_from_slice(&(count * 48).to_le_bytes());
+    let lies = lies.into_iter().chain([("more blocks than there can be", 72, &index_of_too_many_blocks[..])]);
     for (what, offset, bytes) in lies {
         let object = draft(&room).write_with(
             NAME,
@@ -105,12 +113,13 @@ fn a_trailer_that_lies_is_refused_before_anything_is_allocated_for_it() {
 #[test]
 fn an_index_that_lies_is_refused_before_anything_is_allocated_for_it() {
     let room = Room::plain();
-    let lies: [(&str, usize, &[u8]); 8] = [
+    let lies: [(&str, usize, &[u8]); 9] = [
         ("stored length", 0, &u32::MAX.to_le_bytes()),
         ("stored length, one more", 0, &3_u32.to_le_bytes()),
         ("stored length, one less", 0, &1_u32.to_le_bytes()),
         ("plain length", 4, &u32::MAX.to_le_bytes()),
         ("plain length over the limit", 4, &((16_u32 << 20) + 1).to_le_bytes()),
+        ("plain length over the limit, compressed", 4, &[1, 0, 0, 1, 1]),
         ("codec", 8, &[3]),
         ("kind", 9, &[200]),
         ("zeros", 15, &[1]),
@@ -122,6 +131,36 @@ fn an_index_that_lies_is_refused_before_anything_is_allocated_for_it() {
         assert!(matches!(result, Err(Error::Damaged { .. })), "{what}: {result:?}");
         assert!(largest < 4096, "{what}: {largest} bytes");
     }
+}
+
+/// Bytes that no block owns.
+#[test]
+fn a_gap_between_blocks_and_index_is_refused() {
+    let room = Room::plain();
+    let mut honest = draft(&room);
+    honest.blocks[1] = DraftBlock::new(2, b"content and more");
+    let shorter = DraftBlock::new(2, b"content");
+    let object = honest.write_with(
+        NAME,
+        |index| {
+            index[48..52].copy_from_slice(&shorter.plain_length.to_le_bytes());
+            index[52..56].copy_from_slice(&shorter.plain_length.to_le_bytes());
+            index[64..].copy_from_slice(&shorter.hash);
+        },
+        |_| {},
+    );
+    assert_damaged(read(&room, &object), "do not reach its index");
+}
+
+/// What does not shrink is stored as it is; a compressed form that grew hides something.
+#[test]
+fn a_block_that_is_longer_than_what_it_decodes_to_is_refused() {
+    let room = Room::plain();
+    let plain = DraftBlock::new(1, b"{}");
+    let compressed = zstd::bulk::compress(b"{}", 3).unwrap();
+    let skipped = [&0x184D_2A50_u32.to_le_bytes()[..], &32_u32.to_le_bytes(), &[7; 32]].concat();
+    let block = DraftBlock { codec: 1, stored: [skipped, compressed].concat(), ..plain };
+    assert_damaged(read(&room, &Draft { blocks: vec![block], ..draft(&room) }.write(NAME)), "a block of");
 }
 
 /// A block may claim 16 MiB, and no more is ever allocated for it, however well it compresses.
@@ -211,7 +250,7 @@ fn a_repository_may_be_read_where_it_may_not_be_written() {
 }
 
 /// A manifest whose blocks are these, opened.
-fn manifest_error(blocks: &[(u8, Vec<u8>)]) -> Error {
+fn manifest_error(blocks: &[(u8, Vec<u8>)]) -> Option<Error> {
     let room = Room::plain();
     let (stanza, label) = (stanza(), label(FULL));
     let name = names::manifest(&stanza, &label).unwrap();
@@ -226,7 +265,7 @@ fn manifest_error(blocks: &[(u8, Vec<u8>)]) -> Error {
         manifest.entries().try_for_each(|entries| entries.map(drop))
     });
     assert!(largest < 1 << 17, "{largest} bytes");
-    result.unwrap_err()
+    result.err()
 }
 
 #[test]
@@ -243,9 +282,43 @@ fn counts_in_a_manifest_are_not_believed() {
     ];
     for (what, bytes) in lies {
         let blocks = [(32, bytes), (35, Vec::new()), (33, Vec::new()), (34, Vec::new())];
-        let error = manifest_error(&blocks);
+        let error = manifest_error(&blocks).expect(what);
         assert!(matches!(error, Error::Damaged { .. }), "{what}: {error}");
     }
+}
+
+/// Entries that a writer never makes.
+#[test]
+fn entries_that_contradict_themselves_are_refused() {
+    let attributes = b"\x01a\0\0\0\0\0";
+    let file = |rest: &[u8]| [&b"\x01"[..], attributes, rest].concat();
+    let page = b"\x80\x40";
+    let map = b"\x04\0\x01\x01\0";
+    let with_map = |damaged: &[u8]| file(&[&page[..], &[0, 1], map, damaged].concat());
+    let flaws: [(&str, Vec<u8>); 15] = [
+        ("unknown kind", [&b"\x03"[..], attributes].concat()),
+        ("a path that leads out", b"\x02\x05../..\0\0\0\0\0".to_vec()),
+        ("an absolute path", b"\x02\x02/a\0\0\0\0\0".to_vec()),
+        ("mode over 32 bits", b"\x02\x01a\0\x80\x80\x80\x80\x10\0\0\0".to_vec()),
+        ("a varint with padding", b"\x02\x01a\0\x80\0\0\0\0".to_vec()),
+        ("unknown flags", file(&[0, 2, 0, 0])),
+        ("unknown content", file(&[0, 0, 3, 0])),
+        ("a size without content", file(&[&page[..], &[0, 0, 0]].concat())),
+        ("more pages than have numbers", file(b"\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01\0\x02")),
+        ("a map of two pages", file(&[&page[..], &[0, 1], b"\x04\0\x01\x02\0", &[0]].concat())),
+        ("a map that is longer than its runs", file(&[&page[..], &[0, 1], b"\x05\0\x01\x01\0\0", &[0]].concat())),
+        ("damage past the end", with_map(&[1, 0, 2])),
+        ("damage behind the end", with_map(&[1, 1, 1])),
+        ("damage of no pages", with_map(&[1, 0, 0])),
+        ("damage twice", with_map(&[2, 0, 1, 0, 1])),
+    ];
+    let others = |entries: &[u8]| [(32, entries.to_vec()), (35, Vec::new()), (33, Vec::new()), (34, Vec::new())];
+    for (what, entry) in flaws {
+        let error = manifest_error(&others(&entry)).expect(what);
+        assert!(matches!(error, Error::Damaged { .. }), "{what}: {error}");
+    }
+    assert!(manifest_error(&others(&with_map(&[1, 0, 1]))).is_none());
+    assert!(manifest_error(&others(&file(&[0, 0, 0, 0]))).is_none());
 }
 
 #[test]
@@ -254,16 +327,16 @@ fn a_manifest_without_its_parts_or_with_one_twice_is_refused() {
     for without in [1, 3] {
         let mut blocks = whole.to_vec();
         blocks.remove(without);
-        assert!(manifest_error(&blocks).to_string().contains("exactly one block"));
+        assert!(manifest_error(&blocks).unwrap().to_string().contains("exactly one block"));
         let mut blocks = whole.to_vec();
         blocks.push(whole[without].clone());
-        assert!(manifest_error(&blocks).to_string().contains("exactly one block"));
+        assert!(manifest_error(&blocks).unwrap().to_string().contains("exactly one block"));
     }
     let mut torn = whole.to_vec();
     torn[3].1 = vec![0; 71];
-    assert!(matches!(manifest_error(&torn), Error::Damaged { .. }));
+    assert!(matches!(manifest_error(&torn), Some(Error::Damaged { .. })));
     torn[3].1 = vec![0; 144];
-    assert!(manifest_error(&torn).to_string().contains("do not ascend"));
+    assert!(manifest_error(&torn).unwrap().to_string().contains("do not ascend"));
 }
 
 /// A pack with these tables (page list, file table, page hashes, frame table) after one frame of two pages.
@@ -299,7 +372,6 @@ fn tables_of_a_pack_that_do_not_fit_its_frames_are_refused() {
     assert_eq!(pack_error([list, files, hashes, &frame(0, 0, 0, 2, 1)]), None);
     let wrong = [
         ("a block that is not there", frame(5, 0, 0, 2, 0)),
-        ("a block that is no frame", frame(1, 0, 0, 2, 0)),
         ("a file that is not there", frame(0, 1, 0, 2, 0)),
         ("no pages", frame(0, 0, 0, 0, 0)),
         ("more pages than a frame has", frame(0, 0, 0, 65, 0)),
@@ -319,6 +391,7 @@ fn tables_of_a_pack_that_do_not_fit_its_frames_are_refused() {
         ("pages that do not ascend", [&[5, 0, 0, 0, 1, 0, 0, 0][..], files, hashes, &frame(0, 0, 0, 2, 1)]),
         ("too few hashes", [list, files, &hashes[16..], &one]),
         ("half a hash", [list, files, &[9; 33], &one]),
+        ("a block that is no frame", [list, files, &hashes[16..], &frame(1, 0, 0, 1, 0)]),
         ("half a path", [list, b"\x05a", hashes, &one]),
         ("a length past everything", [list, b"\xFF\xFF\xFF\xFF\x0F", hashes, &one]),
     ] {

@@ -261,13 +261,26 @@ fn a_session_that_ends_meanwhile_is_left_out() {
 #[test]
 fn names_that_are_not_the_formats_are_passed_over() {
     let room = Room::encrypted();
-    for name in
-        ["archive/demo/archive.info", "stanza/-x/y", "key/notes", "stanza/demo/session/x", "stanza/demo/backup/x/y"]
-    {
+    room.repository.add_cluster(&stanza(), &cluster()).unwrap();
+    let [own] = &slots(&*room.storage)[..] else { panic!("one slot") };
+    let ulid = own.name().to_lowercase();
+    for name in [
+        "archive/demo/archive.info",
+        "stanza/-x/y",
+        "stanza/demo/cluster/02",
+        "stanza/demo/cluster/+2",
+        "stanza/demo/cluster/two",
+        "stanza/demo/session/x",
+        &format!("stanza/demo/session/{ulid}"),
+        "stanza/demo/backup/x/y",
+        "key/notes",
+        &format!("key/{ulid}"),
+    ] {
         room.storage.put(&Key::parse(name).unwrap(), b"something else", PutMode::Create).unwrap();
     }
     let repository = Repository::open(Arc::clone(&room.storage), &passphrase(PASSPHRASE)).unwrap();
+    assert_eq!(repository.clusters(&stanza()).unwrap(), [cluster()]);
     assert!(sessions(&repository, &stanza()).unwrap().is_empty());
     assert!(repository.backups(&stanza()).unwrap().is_empty());
-    assert!(!repository.stanzas().unwrap().iter().any(|name| name.as_str() == "-x"));
+    assert_eq!(repository.stanzas().unwrap(), [stanza()]);
 }

@@ -11,6 +11,7 @@ use pgark_storage::fault::{Effect, Fault, FaultyStorage, Interruption};
 use pgark_storage::{ErrorKind, MemoryStorage, Operation, Storage};
 
 use crate::backups::cluster;
+use crate::draft::{Draft, DraftBlock};
 use crate::room::{PASSPHRASE, Room, create, passphrase};
 use crate::sample::{ANALYSIS, BACKUP_HISTORY, HISTORY, PARTIAL, SEGMENT, stanza, wal_bytes, wal_document};
 
@@ -40,7 +41,7 @@ fn assert_conflict(result: Result<Stored>, object: &str) {
 fn a_segment_comes_back_with_all_that_is_kept_beside_it() {
     for room in Room::all() {
         let archive = archive(&room.repository);
-        for (segment, blocks, analysis) in [(SEGMENT, 3, ANALYSIS), (PARTIAL, 1, b"")] {
+        for (segment, blocks, analysis) in [(SEGMENT, 2, ANALYSIS), (PARTIAL, 1, b"")] {
             let bytes = wal_bytes(segment);
             assert!(!archive.contains(segment).unwrap());
             let stored = archive.store_segment(wal_document(segment), &bytes, analysis, OPTIONS).unwrap();
@@ -129,6 +130,23 @@ fn after_a_failure_nothing_is_there_and_the_next_attempt_stores_the_segment() {
         assert!(!archive.contains(SEGMENT).unwrap());
         assert_eq!(store(&archive, SEGMENT, &wal_bytes(PARTIAL)).unwrap(), Stored::New);
     }
+}
+
+/// A push that was killed may have left an object that a power cut would take away.
+#[test]
+fn what_is_there_already_counts_only_once_it_is_durable() {
+    let storage = FaultyStorage::new(Arc::new(MemoryStorage::new()));
+    let repository = create(Arc::new(storage.clone()), &Encryption::None).unwrap();
+    let archive = archive(&repository);
+    store(&archive, SEGMENT, &wal_bytes(PARTIAL)).unwrap();
+    archive.store_history(HISTORY, b"x").unwrap();
+    storage.inject(Fault::new(Effect::Fail(ErrorKind::Io)).on(Operation::Persist).repeatedly());
+    for error in
+        [store(&archive, SEGMENT, &wal_bytes(PARTIAL)).unwrap_err(), archive.store_history(HISTORY, b"x").unwrap_err()]
+    {
+        assert!(matches!(&error, Error::Storage(error) if error.kind() == ErrorKind::Io), "{error}");
+    }
+    assert_eq!(storage.fired(), 2);
 }
 
 /// Another process stores a segment of the same name just before `operation` of ours.
@@ -260,5 +278,21 @@ fn names_that_are_no_files_of_the_archive_are_refused() {
     {
         let error = store(&archive, file, b"x").unwrap_err();
         assert!(matches!(error, Error::Limit { .. }), "{file}: {error}");
+    }
+}
+
+/// An object whose document and data disagree was not written by pgark, whatever its hashes say.
+#[test]
+fn a_segment_that_is_not_as_long_as_it_says_is_damaged() {
+    let room = Room::plain();
+    let archive = archive(&room.repository);
+    let name = names::wal_file(&stanza(), archive.id(), SEGMENT).unwrap();
+    for (size, is_good) in [(7, true), (6, false), (8, false)] {
+        let document = serde_json::to_vec(&WalDocument { size, ..wal_document(SEGMENT) }).unwrap();
+        let blocks = [(48, &b"con"[..]), (48, b"tent"), (49, b""), (1, &document)];
+        let blocks = blocks.map(|(kind, plain)| DraftBlock::new(kind, plain)).to_vec();
+        let draft = Draft::new(*b"PGARKWAL", room.repository.vault().repository(), blocks);
+        room.replace(&name, &draft.write(name.as_str()));
+        assert_eq!(archive.segment(SEGMENT).is_ok(), is_good, "{size}");
     }
 }
