@@ -21,6 +21,7 @@ lint: setup-tools ## check formatting, lints, dependencies, the reference and sc
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
 	cargo run --quiet --locked --package xtask -- reference --check
+	RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --workspace --no-deps --locked
 	scripts/lint-text
 
 test: setup ## run all tests against real servers

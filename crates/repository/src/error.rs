@@ -5,7 +5,8 @@ use std::fmt;
 use pgark_storage::Key;
 use thiserror::Error;
 
-/// Bytes that are not what the format says. Says what is wrong; the object that holds them is named by [`Error`].
+/// Bytes that are not what the format says. Says what is wrong; the object that holds them is named by
+/// [`Error`](enum@Error).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct Malformed(pub(crate) String);
@@ -89,7 +90,7 @@ pub enum Error {
     Random(#[source] std::io::Error),
 }
 
-/// A `Result` with the repository's [`Error`].
+/// A `Result` with the repository's [`Error`](enum@Error).
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {

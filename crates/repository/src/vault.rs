@@ -13,7 +13,7 @@ pub(crate) const TAG_LENGTH: usize = 16;
 /// A hash of plain bytes.
 pub type Hash = [u8; 32];
 
-/// The hash of one page: the first 16 bytes of its [`Hash`].
+/// The hash of one page: the first 16 bytes of its [`Hash`](type@Hash).
 pub type PageHash = [u8; 16];
 
 /// The identity of a repository.
