@@ -86,7 +86,7 @@ options! {
 
     IO_TIMEOUT, "io-timeout", "how long a connection may make no progress",
         "Holds for connecting and for each read and write on a connection, not for a whole transfer."
-        => duration("100ms", "1h").default("1m").of(MOVING_DATA);
+        => duration("100ms", "1h").of(MOVING_DATA).no_effect(NO_NETWORK);
 
     NEUTRAL_UMASK, "neutral-umask", "whether the umask is set to 0000",
         "So that files get the modes pgark means them to have (0640, directories 0750) whatever the user's umask is. \
