@@ -19,6 +19,7 @@ build: ## build the release binary, target/release/pgark
 lint: setup-tools ## check formatting, lints, dependencies, the reference and scripts
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	cargo check --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir target
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
 	cargo run --quiet --locked --package xtask -- reference --check
 	RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --workspace --no-deps --locked
