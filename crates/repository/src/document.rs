@@ -5,9 +5,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec::Compression;
-use crate::container::{BlockKind, Container, ContainerWriter, ObjectKind, WriteOptions};
+use crate::container::{self, BlockKind, Container, ContainerWriter, ObjectKind, WriteOptions};
 use crate::error::{Malformed, Result};
-use crate::vault::Vault;
+use crate::vault::{RepositoryId, Vault};
 
 /// The stored form of a document under the name `name`.
 pub(crate) fn encode<T: Serialize>(vault: &Vault, kind: ObjectKind, name: &Key, document: &T) -> Result<Vec<u8>> {
@@ -42,6 +42,20 @@ pub(crate) fn read<T: DeserializeOwned>(
     let container = Container::open(storage, vault, kind, name)?;
     container.check_header(storage)?;
     read_in(storage, &container)
+}
+
+/// Reads a document that is never encrypted, of a repository that is not known yet; gives the repository's id too.
+pub(crate) fn read_plain<T: DeserializeOwned>(
+    storage: &dyn Storage,
+    kind: ObjectKind,
+    name: &Key,
+) -> Result<(RepositoryId, T)> {
+    let tail = Container::fetch_tail(storage, name)?;
+    let id = container::owner(name, &tail)?;
+    let vault = Vault::plain(id);
+    let container = Container::with_tail(storage, &vault, kind, name, tail)?;
+    container.check_header(storage)?;
+    Ok((id, read_in(storage, &container)?))
 }
 
 /// Reads the document of an open container.

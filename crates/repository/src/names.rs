@@ -248,6 +248,12 @@ pub fn manifest(stanza: &StanzaName, label: &Label) -> Result<Key, Error> {
     key(&format!("stanza/{stanza}/backup/{label}/manifest"))
 }
 
+/// The label of the backup whose manifest has this name; `None` for any other object.
+pub(crate) fn label_of_manifest(stanza: &StanzaName, name: &Key) -> Option<Label> {
+    let below = name.as_str().strip_prefix(&format!("stanza/{stanza}/backup/"))?;
+    below.strip_suffix("/manifest")?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Opening and creating a repository.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,9 +15,6 @@ use crate::error::{Cipher, Error, Malformed, Result};
 use crate::key_slot::KeySlot;
 use crate::names::{self, ArchiveId, Label, StanzaName};
 use crate::vault::{RepositoryId, Vault};
-
-/// The most bytes that a descriptor or a key slot can reasonably have.
-const SMALL_OBJECT_LIMIT: u64 = 64 << 10;
 
 /// How the configuration says a repository is encrypted.
 pub enum Encryption {
@@ -239,12 +237,10 @@ impl Repository {
     /// The storage's error.
     pub fn backups(&self, stanza: &StanzaName) -> Result<Vec<Label>> {
         let mut labels = Vec::new();
-        for entry in self.storage.list_directory(Some(&names::backups(stanza)?))? {
-            let Ok(label) = entry.name.parse::<Label>() else { continue };
-            if self.storage.head(&names::manifest(stanza, &label)?)?.is_some() {
-                labels.push(label);
-            }
-        }
+        self.storage.list(Some(&names::backups(stanza)?), &mut |object| {
+            labels.extend(names::label_of_manifest(stanza, &object.key));
+            ControlFlow::Continue(())
+        })?;
         labels.sort();
         Ok(labels)
     }
@@ -260,13 +256,10 @@ struct Needs {
 
 fn read_descriptor(storage: &dyn Storage) -> Result<(RepositoryId, Descriptor)> {
     let name = names::descriptor()?;
-    let id = match repository_id(storage, &name) {
-        Err(Error::Storage(error)) if matches!(error.kind(), ErrorKind::NotFound) => {
-            return Err(Error::NoRepository { storage: storage.describe() });
-        }
-        id => id?,
+    let (id, document): (_, Value) = match document::read_plain(storage, ObjectKind::Descriptor, &name) {
+        Err(error) if error.is_not_found() => return Err(Error::NoRepository { storage: storage.describe() }),
+        read => read?,
     };
-    let document: Value = document::read(storage, &Vault::plain(id), ObjectKind::Descriptor, &name)?;
     let unreadable =
         |error: serde_json::Error| Malformed::new(format!("its document can't be read: {error}")).in_object(&name);
     let needs = Needs::deserialize(&document).map_err(unreadable)?;
@@ -280,15 +273,6 @@ fn read_descriptor(storage: &dyn Storage) -> Result<(RepositoryId, Descriptor)> 
     } else {
         Err(Malformed::new("its document has another id than its header").in_object(&name))
     }
-}
-
-/// The repository id in the header of an object.
-fn repository_id(storage: &dyn Storage, name: &Key) -> Result<RepositoryId> {
-    let bytes = storage.get(name, SMALL_OBJECT_LIMIT)?;
-    bytes
-        .get(16..32)
-        .and_then(|id| id.try_into().ok())
-        .ok_or_else(|| Malformed::new("it is shorter than any object of pgark").in_object(name))
 }
 
 fn write_key_slot(storage: &dyn Storage, id: RepositoryId, passphrase: &str) -> Result<()> {
@@ -321,8 +305,7 @@ fn open_slot(
     name: &Key,
     passphrase: &str,
 ) -> Result<Option<Zeroizing<[u8; 32]>>> {
-    let owner = repository_id(storage, name)?;
-    let slot: KeySlot = document::read(storage, &Vault::plain(owner), ObjectKind::KeySlot, name)?;
+    let (owner, slot): (_, KeySlot) = document::read_plain(storage, ObjectKind::KeySlot, name)?;
     // A slot of another id was left by a stanza-create that was interrupted before it wrote the descriptor.
     if owner == id { slot.unwrap(id, name, passphrase) } else { Ok(None) }
 }

@@ -75,7 +75,10 @@ impl<'repository> Archive<'repository> {
         self.repository.check_writable()?;
         document.hash = hexadecimal(&self.repository.vault().hash(bytes));
         let name = names::wal_file(&self.stanza, &self.id, &document.segment)?;
-        if let Some(stored) = self.existing(&name, &document)? {
+        // Where creating is exclusive it finds out by itself, and a segment that is there already is rare.
+        if !self.repository.descriptor().storage.conditional_create
+            && let Some(stored) = self.existing(&name, &document)?
+        {
             return Ok(stored);
         }
         match self.write_segment(&name, &document, bytes, analysis, options) {

@@ -6,5 +6,6 @@ mod writer;
 
 pub use layout::{BlockKind, MAXIMUM_PLAIN_LENGTH, ObjectKind};
 pub use reader::Container;
+pub(crate) use reader::owner;
 pub(crate) use writer::ContainerWriter;
 pub use writer::{WriteOptions, Written};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use pgark_storage::{Key, Storage};
+use pgark_storage::{Key, Storage, Tail};
 
 use super::layout::{
     BlockKind, HEADER_LENGTH, Header, HeaderError, ObjectKind, RECORD_LENGTH, Record, TRAILER_LENGTH, Trailer,
@@ -11,7 +11,7 @@ use super::writer::{hash, root};
 use crate::bytes::Reader;
 use crate::codec::Decoder;
 use crate::error::{Error, Malformed, Result};
-use crate::vault::{Hash, Seal, Vault};
+use crate::vault::{Hash, RepositoryId, Seal, Vault};
 
 /// How much of an object's end is asked for first. Small objects come whole, and of most others the index and tables.
 const TAIL_LENGTH: usize = 64 << 10;
@@ -38,8 +38,26 @@ impl<'vault> Container<'vault> {
     /// # Errors
     /// Not found, damaged, of an unknown format, of another repository; or the storage's error.
     pub fn open(storage: &dyn Storage, vault: &'vault Vault, kind: ObjectKind, name: &Key) -> Result<Self> {
-        let tail = storage.get_tail(name, TAIL_LENGTH)?;
-        let trailer = read_trailer(vault, kind, name, &tail.bytes, tail.size)?;
+        Self::with_tail(storage, vault, kind, name, Self::fetch_tail(storage, name)?)
+    }
+
+    /// The end of an object, with which it is opened.
+    pub(crate) fn fetch_tail(storage: &dyn Storage, name: &Key) -> Result<Tail> {
+        Ok(storage.get_tail(name, TAIL_LENGTH)?)
+    }
+
+    /// Opens the object `name`, whose end the caller has fetched.
+    ///
+    /// # Errors
+    /// As [`Container::open`].
+    pub(crate) fn with_tail(
+        storage: &dyn Storage,
+        vault: &'vault Vault,
+        kind: ObjectKind,
+        name: &Key,
+        tail: Tail,
+    ) -> Result<Self> {
+        let trailer = read_trailer(vault, kind, name, &tail)?;
         let root = tail.bytes[tail.bytes.len() - 32..].try_into().unwrap_or_default();
         let seal = if kind.is_always_plain() { None } else { vault.seal_for(name, &trailer.header.salt) };
         let mut container = Self {
@@ -224,19 +242,33 @@ impl<'vault> Container<'vault> {
     }
 }
 
-fn read_trailer(vault: &Vault, kind: ObjectKind, name: &Key, tail: &[u8], length: u64) -> Result<Trailer> {
-    let malformed = |what: &str| Malformed::new(what).in_object(name);
-    let bytes: &[u8; TRAILER_LENGTH] =
-        tail.last_chunk().ok_or_else(|| malformed("it is shorter than any object of pgark"))?;
-    let trailer = Trailer::decode(bytes, length).map_err(|error| match error {
+/// The repository that an object says it belongs to. Opening the object with a vault of this repository proves that it
+/// says so itself.
+pub(crate) fn owner(name: &Key, tail: &Tail) -> Result<RepositoryId> {
+    let (_, trailer) = decode_trailer(name, tail)?;
+    Ok(trailer.header.repository)
+}
+
+fn read_trailer(vault: &Vault, kind: ObjectKind, name: &Key, tail: &Tail) -> Result<Trailer> {
+    let (bytes, trailer) = decode_trailer(name, tail)?;
+    check_identity(vault, kind, name, &trailer.header)?;
+    if root(vault, kind, name, &bytes[..Trailer::VOUCHED_LENGTH]) != bytes[Trailer::VOUCHED_LENGTH..] {
+        let what = "its root does not vouch for it: it was changed, or it is not the object of this name";
+        return Err(Malformed::new(what).in_object(name));
+    }
+    Ok(trailer)
+}
+
+fn decode_trailer<'tail>(name: &Key, tail: &'tail Tail) -> Result<(&'tail [u8; TRAILER_LENGTH], Trailer)> {
+    let bytes: &[u8; TRAILER_LENGTH] = tail
+        .bytes
+        .last_chunk()
+        .ok_or_else(|| Malformed::new("it is shorter than any object of pgark").in_object(name))?;
+    let trailer = Trailer::decode(bytes, tail.size).map_err(|error| match error {
         HeaderError::Malformed(error) => error.in_object(name),
         HeaderError::Unsupported(what) => Error::Unsupported { object: name.to_string(), what },
     })?;
-    check_identity(vault, kind, name, &trailer.header)?;
-    if root(vault, kind, name, &bytes[..Trailer::VOUCHED_LENGTH]) != bytes[Trailer::VOUCHED_LENGTH..] {
-        return Err(malformed("its root does not vouch for it: it was changed, or it is not the object of this name"));
-    }
-    Ok(trailer)
+    Ok((bytes, trailer))
 }
 
 fn check_identity(vault: &Vault, kind: ObjectKind, name: &Key, header: &Header) -> Result<()> {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use pgark_storage::{Key, Storage};
+
 use super::document::ManifestDocument;
 use super::entry::Entry;
 use super::reader::PackUse;
@@ -87,9 +89,15 @@ impl<'repository> ManifestWriter<'repository> {
         self.container.append(BlockKind::Document, &json)?;
         let name = self.container.name().clone();
         let (bytes, written) = self.container.finish()?;
-        let mut writer = self.repository.storage().create(&name)?;
-        writer.write(&bytes)?;
-        writer.finish()?;
+        let storage = self.repository.storage();
+        match publish(storage, &name, &bytes) {
+            // A connection that breaks may break after the object took effect, and a backup that is there must not be
+            // reported as failed. No other writer makes the same bytes: the salt is random.
+            Err(_) if storage.get(&name, written.length).is_ok_and(|found| found == bytes) => {
+                storage.persist(&name)?;
+            }
+            published => published?,
+        }
         Ok(written)
     }
 
@@ -101,6 +109,12 @@ impl<'repository> ManifestWriter<'repository> {
         self.file_index.put_counted(&first_path);
         Ok(())
     }
+}
+
+fn publish(storage: &dyn Storage, name: &Key, bytes: &[u8]) -> Result<(), pgark_storage::Error> {
+    let mut writer = storage.create(name)?;
+    writer.write(bytes)?;
+    writer.finish()
 }
 
 fn encode_packs(packs: &BTreeMap<PackId, PackUse>) -> Vec<u8> {

@@ -11,8 +11,8 @@ use pgark_repository::manifest::{
 use pgark_repository::map::{PageMap, Run, Source};
 use pgark_repository::pack::PackWriter;
 use pgark_repository::{Encryption, Error, Label, PackId, Repository, Result, names};
-use pgark_storage::fault::FaultyStorage;
-use pgark_storage::{Key, MemoryStorage, Operation, PutMode};
+use pgark_storage::fault::{Effect, Fault, FaultyStorage};
+use pgark_storage::{ErrorKind, Key, MemoryStorage, Operation, PutMode};
 use ulid::Ulid;
 
 use crate::backups::document;
@@ -60,6 +60,24 @@ fn many_entries() -> Vec<Entry> {
         entries.push(entry);
     }
     entries
+}
+
+/// A backup whose manifest is there is a backup, even if the answer that it was written got lost: to report it as failed
+/// would have its packs taken for rubbish.
+#[test]
+fn a_manifest_that_took_effect_is_no_failure() {
+    let storage = FaultyStorage::new(Arc::new(MemoryStorage::new()));
+    let repository = create(Arc::new(storage.clone()), &Encryption::None).unwrap();
+    for (text, effect) in
+        [(FULL, Effect::FailAfterwards(ErrorKind::Unavailable)), (INCREMENTAL, Effect::Fail(ErrorKind::Unavailable))]
+    {
+        let took_effect = matches!(effect, Effect::FailAfterwards(_));
+        storage.inject(Fault::new(effect).on(Operation::Finish));
+        let written = write(&repository, text, &many_entries()[..3], &[], &BTreeMap::new());
+        assert_eq!(written.is_ok(), took_effect, "{written:?}");
+        assert_eq!(repository.backups(&stanza()).unwrap().contains(&label(text)), took_effect);
+    }
+    assert_eq!(storage.fired(), 2);
 }
 
 fn write(
