@@ -124,6 +124,7 @@ fn fetch(archive: &Archive<'_>, name: WalFileName, destination: &Path) -> Result
             target.write_all(&content).map_err(Fetch::Destination)?;
         }
     }
-    // Until the file is whole it has another name, so that PostgreSQL never replays half a segment.
-    target.commit(Existing::Replace).map_err(Fetch::Destination)
+    // Until the file is whole it has another name, so that PostgreSQL never replays half a segment. After a power cut
+    // PostgreSQL asks again for what it had not made durable itself.
+    target.commit_unsynced(Existing::Replace).map_err(Fetch::Destination)
 }

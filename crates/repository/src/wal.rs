@@ -13,6 +13,9 @@ use crate::repository::{Repository, hexadecimal};
 /// Bytes of the segment in each block.
 const DATA_BLOCK_BYTES: usize = 1 << 20;
 
+/// Stored bytes that are fetched with one request: most segments are smaller when they are compressed.
+const REQUEST_BYTES: u64 = 8 << 20;
+
 /// The document of a WAL object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WalDocument {
@@ -246,7 +249,8 @@ impl<'repository> WalObject<'repository> {
 
     /// The segment's bytes, in blocks of 1 MiB, each checked.
     pub fn data(&self) -> impl Iterator<Item = Result<Vec<u8>>> + '_ {
-        self.container.blocks_of(BlockKind::WalData).map(|block| self.container.block(self.storage, block))
+        let blocks: Vec<u32> = self.container.blocks_of(BlockKind::WalData).collect();
+        self.container.blocks(self.storage, blocks, REQUEST_BYTES)
     }
 
     /// What the segment's records say, as it was stored; empty if the segment could not be read then.

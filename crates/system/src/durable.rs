@@ -61,6 +61,20 @@ impl DurableFile {
     /// removed in any case. A failed sync is final: the kernel may have dropped the data, so there is no second try.
     pub fn commit(mut self, existing: Existing) -> io::Result<()> {
         self.file.sync_all()?;
+        self.publish(existing)?;
+        sync_directory(parent(&self.target)?)
+    }
+
+    /// Gives the file its name without making it durable, for files that are made anew after a crash. It still appears
+    /// whole or not at all, unless the machine itself goes down.
+    ///
+    /// # Errors
+    /// As [`DurableFile::commit`].
+    pub fn commit_unsynced(mut self, existing: Existing) -> io::Result<()> {
+        self.publish(existing)
+    }
+
+    fn publish(&mut self, existing: Existing) -> io::Result<()> {
         match existing {
             Existing::Replace => fs::rename(&self.temporary, &self.target)?,
             Existing::Keep => {
@@ -70,7 +84,7 @@ impl DurableFile {
             }
         }
         self.committed = true;
-        sync_directory(parent(&self.target)?)
+        Ok(())
     }
 }
 

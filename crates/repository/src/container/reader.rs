@@ -151,6 +151,44 @@ impl<'vault> Container<'vault> {
         Ok(plain)
     }
 
+    /// Fetches, decodes and checks blocks, ascending, those that lie side by side with one request of at most
+    /// `request_bytes` (a single block may be longer).
+    pub(crate) fn blocks<'read>(
+        &'read self,
+        storage: &'read dyn Storage,
+        numbers: Vec<u32>,
+        request_bytes: u64,
+    ) -> impl Iterator<Item = Result<Vec<u8>>> + 'read {
+        let mut fetched = Fetched::default();
+        let mut decoder = Decoder::default();
+        (0..numbers.len()).map(move |index| {
+            let range = self.range(numbers[index])?;
+            if !fetched.holds(&range) {
+                fetched = self.fetch_ahead(storage, &numbers[index..], request_bytes)?;
+            }
+            let mut plain = Vec::new();
+            self.decode(numbers[index], fetched.part(&range), &mut decoder, &mut plain)?;
+            Ok(plain)
+        })
+    }
+
+    /// Fetches the first of these blocks, and with it those that follow it side by side.
+    fn fetch_ahead(&self, storage: &dyn Storage, numbers: &[u32], request_bytes: u64) -> Result<Fetched> {
+        let mut whole: Option<Range<u64>> = None;
+        for number in numbers {
+            let next = self.range(*number)?;
+            whole = match whole {
+                None => Some(next),
+                Some(whole) if next.start == whole.end && next.end - whole.start <= request_bytes => {
+                    Some(whole.start..next.end)
+                }
+                Some(_) => break,
+            };
+        }
+        let range = whole.unwrap_or_default();
+        Ok(Fetched { offset: range.start, bytes: self.fetch(storage, range)? })
+    }
+
     /// Decodes and checks block `number`, whose stored bytes the caller has fetched. They are decrypted in place.
     ///
     /// # Errors
@@ -247,6 +285,26 @@ impl<'vault> Container<'vault> {
 pub(crate) fn owner(name: &Key, tail: &Tail) -> Result<RepositoryId> {
     let (_, trailer) = decode_trailer(name, tail)?;
     Ok(trailer.header.repository)
+}
+
+/// Stored bytes of several blocks.
+#[derive(Debug, Default)]
+struct Fetched {
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl Fetched {
+    fn holds(&self, range: &Range<u64>) -> bool {
+        self.offset <= range.start && range.end <= self.offset + self.bytes.len() as u64
+    }
+
+    /// The bytes of a range that it holds.
+    fn part(&mut self, range: &Range<u64>) -> &mut [u8] {
+        let place = |offset: u64| usize::try_from(offset - self.offset).expect("what is held fits into memory");
+        let (start, end) = (place(range.start), place(range.end));
+        &mut self.bytes[start..end]
+    }
 }
 
 fn read_trailer(vault: &Vault, kind: ObjectKind, name: &Key, tail: &Tail) -> Result<Trailer> {

@@ -149,6 +149,22 @@ fn what_is_there_already_counts_only_once_it_is_durable() {
     assert_eq!(storage.fired(), 2);
 }
 
+/// On object storage every request is a round trip that recovery waits for.
+#[test]
+fn a_segment_comes_with_few_requests() {
+    let storage = FaultyStorage::new(Arc::new(MemoryStorage::new()));
+    let repository = create(Arc::new(storage.clone()), &Encryption::None).unwrap();
+    let archive = archive(&repository);
+    // Bytes that do not shrink, so that it is longer than one request.
+    let mut bytes = vec![0; 16 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+    store(&archive, SEGMENT, &bytes).unwrap();
+    let before = storage.log().len();
+    assert!(data(&archive, SEGMENT) == bytes);
+    let requests: Vec<_> = storage.log()[before..].iter().map(|entry| entry.operation).collect();
+    assert_eq!(requests, [Operation::GetTail, Operation::GetRange, Operation::GetRange]);
+}
+
 /// Another process stores a segment of the same name just before `operation` of ours.
 fn race(operation: Operation, theirs: Vec<u8>) -> (FaultyStorage, Result<Stored>) {
     let inner = Arc::new(MemoryStorage::new());
