@@ -31,9 +31,14 @@ impl Server {
         server
     }
 
-    /// Every server the tests run on: 15, 17 and 18.
+    /// The servers that most tests run on: 15, 17 and 18.
     pub fn all() -> [Self; 3] {
         [15, 17, 18].map(Self::get)
+    }
+
+    /// The other supported ones, on which what matters most is tried: 13, 14 and 16.
+    pub fn smoke() -> [Self; 3] {
+        [13, 14, 16].map(Self::get)
     }
 
     /// The major version.
@@ -56,6 +61,12 @@ impl Server {
         let mut command = Command::new(self.directory.join(name));
         as_test_user(&mut command);
         command
+    }
+
+    /// A command that runs a client program, such as `psql`, as the test user. Where the installation is a bare server,
+    /// it is that of a newer one: clients talk to older servers.
+    pub fn client_tool(&self, name: &str) -> Command {
+        if self.directory.join(name).exists() { self.tool(name) } else { Self::get(15).tool(name) }
     }
 }
 

@@ -7,7 +7,7 @@ use pgark_testkit::{Cluster, Server, Stop, run, wait_until};
 
 #[test]
 fn every_server_starts_and_answers() {
-    for server in Server::all() {
+    for server in Server::all().into_iter().chain(Server::smoke()) {
         let cluster = Cluster::builder(&server).start();
         let version: u32 = cluster.sql("show server_version_num").parse().unwrap();
         assert_eq!(version / 10_000, server.major());
@@ -110,7 +110,7 @@ fn an_archive_command_gets_the_segment_that_a_switch_names() {
 
 #[test]
 fn a_standby_follows_and_can_be_promoted() {
-    for server in Server::all() {
+    for server in Server::all().into_iter().chain(Server::smoke()) {
         let primary = Cluster::builder(&server).start();
         let mut standby = primary.standby();
         standby.start();

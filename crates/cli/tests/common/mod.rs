@@ -225,6 +225,26 @@ impl Site {
         segment
     }
 
+    /// Restores the cluster into the new directory `name` and gives the directory. What is restored does not archive,
+    /// or restored clusters would fight with the first one over timeline 2 of the archive.
+    #[track_caller]
+    pub(crate) fn restore(&self, name: &str, arguments: &[&str]) -> PathBuf {
+        let directory = self.scratch.path().join(name);
+        let path = format!("--pg1-path={}", directory.display());
+        let fixed = [path.as_str(), "--recovery-option=archive_mode=off", "restore"];
+        self.pgark(&[&fixed[..], arguments].concat()).expect_success();
+        directory
+    }
+
+    /// Restores the cluster into the new directory `name`, starts it and waits until recovery has ended.
+    #[track_caller]
+    pub(crate) fn recover(&self, name: &str, arguments: &[&str]) -> Cluster {
+        let mut cluster = Cluster::adopt(self.cluster.server(), &self.restore(name, arguments));
+        cluster.start();
+        cluster.wait_for_sql("select pg_is_in_recovery()", "f");
+        cluster
+    }
+
     /// Takes a lock of the program's, as another process that is at work.
     pub(crate) fn hold_lock(&self, name: &str) -> FileLock {
         let path = self.scratch.write(&format!("lock/{name}"), "");

@@ -21,7 +21,7 @@ use crate::PATIENCE;
 use crate::process::run;
 use crate::scratch::Scratch;
 use crate::server::Server;
-use crate::user::as_test_user;
+use crate::user::{as_test_user, give_to_test_user};
 
 /// How a server is told to shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,14 +56,25 @@ impl Cluster {
         Self::at(server.clone(), data_directory.to_owned(), Scratch::new())
     }
 
-    /// A copy of this running cluster that follows it, not started yet (`pg_basebackup --write-recovery-conf`).
+    /// A copy of this running cluster that follows it, not started yet (`pg_basebackup`).
     pub fn standby(&self) -> Self {
         let scratch = Scratch::new();
         let data_directory = scratch.directory("data");
         let mut copy = self.client("pg_basebackup");
-        copy.args(["--checkpoint=fast", "--write-recovery-conf", "--no-sync", "--pgdata"]).arg(&data_directory);
+        copy.args(["--checkpoint=fast", "--no-sync", "--pgdata"]).arg(&data_directory);
         run(&mut copy).expect_success();
-        Self::at(self.server.clone(), data_directory, scratch)
+        let standby = Self::at(self.server.clone(), data_directory, scratch);
+        // Not by pg_basebackup: a newer one writes what an older server's client library does not know.
+        standby.configure("primary_conninfo", &self.connection_string());
+        let signal = standby.data_directory.join("standby.signal");
+        fs::write(&signal, "").expect("the data directory can be written");
+        give_to_test_user(&signal);
+        standby
+    }
+
+    /// How another server reaches this one (`primary_conninfo`).
+    pub fn connection_string(&self) -> String {
+        format!("host={} port={} user=postgres", self.socket_directory().display(), self.port())
     }
 
     fn at(server: Server, data_directory: PathBuf, scratch: Scratch) -> Self {
@@ -206,9 +217,9 @@ impl Cluster {
         self.wait_for_sql("select not pg_is_in_recovery()", "t");
     }
 
-    /// A command that runs a client program of the installation, such as `pg_dump`, connected to this cluster.
+    /// A command that runs a client program, such as `pg_dump`, connected to this cluster ([`Server::client_tool`]).
     pub fn client(&self, name: &str) -> Command {
-        let mut command = self.server.tool(name);
+        let mut command = self.server.client_tool(name);
         command.env("PGHOST", self.socket_directory());
         command.env("PGPORT", self.port().to_string()).env("PGUSER", "postgres");
         command
