@@ -35,10 +35,16 @@ pub enum ErrorKind {
     DatabaseConnect,
     /// The server is another than the stanza's or the data directory's.
     DatabaseMismatch,
+    /// A database can't be chosen in this way.
+    DatabaseInvalid,
+    /// A database is not in the backup.
+    DatabaseMissing,
     /// The server did not answer a query.
     DatabaseQuery,
     /// What is asked for is not available yet.
     FeatureNotSupported,
+    /// A file is there already.
+    FileExists,
     /// A file is not what it should be.
     FileInvalid,
     /// A file is missing.
@@ -51,8 +57,14 @@ pub enum ErrorKind {
     FileWrite,
     /// Bytes of a format that this program does not know.
     Format,
+    /// A link leads to where something else belongs.
+    LinkDestination,
+    /// A link can't be mapped in this way.
+    LinkMap,
     /// Another process is at work.
     LockAcquire,
+    /// An option can't be used in this way.
+    OptionInvalid,
     /// An option has a value that does not fit.
     OptionInvalidValue,
     /// An option is missing.
@@ -73,6 +85,8 @@ pub enum ErrorKind {
     Runtime,
     /// A storage does not answer, or answers with an error.
     Service,
+    /// A tablespace can't be mapped in this way.
+    TablespaceMap,
     /// A version of PostgreSQL that is not supported.
     VersionNotSupported,
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use thiserror::Error;
 
-pub use exclusion::{Context, Exclusion, FileKind, Reason, Scope, exclusion, unlogged_relations};
+pub use exclusion::{Context, Exclusion, FileKind, Reason, Scope, exclusion, tablespace_oid, unlogged_relations};
 pub use walk::walk;
 
 use crate::control::CONTROL_FILE_PATH;

@@ -26,6 +26,10 @@ const TARGET_SETTINGS: [&str; 8] = [
     "recovery_target_xid",
 ];
 
+/// Those of them of which a server takes at most one, and which decide about the backup that serves.
+const TARGETS: [&str; 5] =
+    ["recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_xid"];
+
 /// How a restored cluster is to be recovered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovery {
@@ -111,7 +115,7 @@ pub enum SignalFile {
 
 /// The text names no timeline.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("'{0}' is not a timeline: it takes 'current', 'latest' or a number from 1 to 4294967295")]
+#[error("'{0}' is not a timeline: it takes 'current', 'latest' or a number from 1 to 4294967295, also as 0x1A")]
 pub struct InvalidTargetTimeline(pub String);
 
 /// A setting can't be written.
@@ -120,6 +124,9 @@ pub enum InvalidSetting {
     /// The name is none that a setting can have.
     #[error("'{0}' is not the name of a setting")]
     Name(String),
+    /// The setting says where recovery ends, which is said otherwise.
+    #[error("setting '{0}' can't be given as a recovery option: use --type and --target instead")]
+    Target(String),
     /// The setting is gone since PostgreSQL 12.
     #[error("setting 'standby_mode' does not exist in PostgreSQL 12 and later: use --type=standby instead")]
     StandbyMode,
@@ -127,7 +134,7 @@ pub enum InvalidSetting {
 
 impl SignalFile {
     /// Its name in the data directory.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Recovery => "recovery.signal",
             Self::Standby => "standby.signal",
@@ -143,7 +150,17 @@ impl FromStr for TargetTimeline {
             "current" => Ok(Self::Current),
             "latest" => Ok(Self::Latest),
             number => {
-                let number = number.parse().ok().filter(|number| *number > 0);
+                let number = match number.strip_prefix("0x") {
+                    Some(digits) if digits.bytes().all(|digit| digit.is_ascii_hexdigit()) => {
+                        u32::from_str_radix(digits, 16).ok()
+                    }
+                    // To PostgreSQL a number that begins with 0 is octal.
+                    None if number.bytes().all(|digit| digit.is_ascii_digit()) && !number.starts_with('0') => {
+                        number.parse().ok()
+                    }
+                    _ => None,
+                };
+                let number = number.filter(|number| *number > 0);
                 number.map(Timeline).map(Self::Number).ok_or_else(|| InvalidTargetTimeline(text.to_owned()))
             }
         }
@@ -240,6 +257,8 @@ fn setting_name(option: &str) -> Result<String, InvalidSetting> {
     let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'.' | b'$');
     if name == "standby_mode" {
         Err(InvalidSetting::StandbyMode)
+    } else if TARGETS.contains(&name.as_str()) {
+        Err(InvalidSetting::Target(name))
     } else if starts_well && name.bytes().all(is_name) {
         Ok(name)
     } else {
@@ -406,6 +425,8 @@ mod tests {
     fn options_that_no_server_takes_are_refused() {
         for (name, error) in [
             ("standby-mode", InvalidSetting::StandbyMode),
+            ("recovery-target-Time", InvalidSetting::Target("recovery_target_time".to_owned())),
+            ("recovery_target", InvalidSetting::Target("recovery_target".to_owned())),
             ("", InvalidSetting::Name(String::new())),
             ("1st", InvalidSetting::Name("1st".to_owned())),
             ("a b", InvalidSetting::Name("a b".to_owned())),
@@ -451,7 +472,11 @@ mod tests {
         assert_eq!("latest".parse(), Ok(TargetTimeline::Latest));
         assert_eq!("current".parse(), Ok(TargetTimeline::Current));
         assert_eq!("12".parse(), Ok(TargetTimeline::Number(Timeline(12))));
-        for text in ["", "0", "-1", "4294967296", "Latest", "1 "] {
+        assert_eq!("0x1A".parse(), Ok(TargetTimeline::Number(Timeline(26))));
+        assert_eq!("0xffffffff".parse(), Ok(TargetTimeline::Number(Timeline(u32::MAX))));
+        for text in
+            ["", "0", "-1", "+1", "010", "4294967296", "Latest", "1 ", "0x", "0x0", "0x1G", "0x+1", "0x100000000", "1A"]
+        {
             assert!(text.parse::<TargetTimeline>().is_err(), "{text}");
         }
     }

@@ -1,9 +1,11 @@
-//! What pgark asks of the machine, each in one place: the clock, randomness, durable files and file locks.
+//! What pgark asks of the machine, each in one place: the clock, randomness, directories, durable files and file
+//! locks.
 //!
 //! The lints of the workspace forbid the raw calls elsewhere. Plain file access goes through the `fs_err` crate, whose
 //! errors name the path; whatever must survive a power cut goes through [`durable`].
 
 pub mod clock;
+pub mod directory;
 pub mod durable;
 pub mod lock;
 pub mod random;

@@ -1,6 +1,6 @@
 //! Restoring.
 
-use super::definition::{boolean, choice, later, list, map, now, text};
+use super::definition::{boolean, choice, list, map, now, text};
 use super::options;
 use crate::command::Command::Restore;
 
@@ -19,32 +19,36 @@ options! {
         => map().needs("type", &["default", "immediate", "lsn", "name", "standby", "time", "xid"]).of(&[Restore]);
 
     ARCHIVE_MODE, "archive-mode", "whether the restored cluster archives",
-        "off keeps a copy that is promoted for a test from archiving into the repository of its original."
-        => choice(&[now("preserve", "as the cluster is configured"), later("off", "write archive_mode=off")])
+        "off keeps a copy that is promoted for a test from archiving into the repository of its original. It can't be \
+         had with --type=none or preserve, which write no settings."
+        => choice(&[now("preserve", "as the cluster is configured"), now("off", "write archive_mode=off")])
             .default("preserve").of(&[Restore]);
 
     DB_INCLUDE, "db-include", "a database to restore",
-        "All others are restored as empty files and can only be dropped. template0, template1 and postgres always \
-         come. May be given several times."
-        => list().of(&[Restore]).later();
+        "By name or OID. The files of all others take no space, and can only be dropped when recovery is over; \
+         template0, template1, postgres and other databases with an OID below 16384 always come, unless --db-exclude \
+         names them. May be given several times."
+        => list().of(&[Restore]);
 
     DB_EXCLUDE, "db-exclude", "a database not to restore",
-        "It is restored as empty files and can only be dropped. May be given several times."
-        => list().of(&[Restore]).later();
+        "By name or OID. Its files take no space, and it can only be dropped when recovery is over. With --db-include \
+         it matters for template0, template1 and postgres only. May be given several times."
+        => list().of(&[Restore]);
 
     LINK_ALL, "link-all", "whether symbolic links are restored as links",
-        "Otherwise what they point at becomes part of the data directory."
-        => boolean("n").of(&[Restore]).later();
+        "They lead where they led. Otherwise what they point at becomes part of the data directory."
+        => boolean("n").of(&[Restore]);
 
     LINK_MAP, "link-map", "another destination for a symbolic link",
-        "A pair link=destination. May be given several times."
-        => map().of(&[Restore]).later();
+        "A pair link=destination, the link by its path in the data directory: pg_wal=/fast/wal. A directory or file \
+         that was no link becomes one. May be given several times."
+        => map().of(&[Restore]);
 
     TABLESPACE_MAP, "tablespace-map", "another directory for a tablespace",
         "A pair tablespace=directory, the tablespace by name or OID. May be given several times."
-        => map().of(&[Restore]).later_never_ignored();
+        => map().of(&[Restore]);
 
     TABLESPACE_MAP_ALL, "tablespace-map-all", "another directory for all tablespaces",
-        "Each tablespace gets a directory of its own below it."
-        => text().of(&[Restore]).later_never_ignored();
+        "Each tablespace that --tablespace-map does not name gets a directory of its name below it."
+        => text().of(&[Restore]);
 }

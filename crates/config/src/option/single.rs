@@ -33,9 +33,9 @@ options! {
         "Says which recovery settings are written into the restored cluster."
         => choice(&[
             now("default", "to the end of the archive"),
-            later("preserve", "as the settings say that are there already"),
+            now("preserve", "as the settings say that are there already"),
             now("immediate", "only until the cluster is consistent"),
-            later("standby", "go on as a standby"),
+            now("standby", "go on as a standby"),
             now("none", "write no settings; only WAL in pg_wal is replayed, and no new timeline begins"),
             now("name", "to the restore point named by --target"),
             now("time", "to the time in --target"),
@@ -62,7 +62,7 @@ options! {
         => boolean("n").on_command_line().needs_or("type", &["lsn", "time", "xid"], Some("n")).of(&[Restore]);
 
     TARGET_TIMELINE, "target-timeline", "the timeline to recover along",
-        "A number, current or latest: PostgreSQL's recovery_target_timeline."
+        "A number (also as 0x1A), current or latest: PostgreSQL's recovery_target_timeline."
         => text().on_command_line()
             .needs("type", &["default", "lsn", "name", "standby", "time", "xid"]).of(&[Restore]);
 

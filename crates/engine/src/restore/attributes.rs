@@ -1,50 +1,107 @@
 //! Mode, owner and time of restored files.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use pgark_repository::manifest::Attributes;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
+use pgark_repository::manifest::{Attributes, EntryKind, ManifestDocument};
+use pgark_system::directory::Directory;
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
 
+use super::place::Place;
 use crate::error::{Error, ErrorKind, Result};
+
+/// The bits by which a program runs as its owner. No file of a cluster has them, and a restore by root makes none.
+const SET_ID_BITS: u32 = 0o6000;
 
 /// The numbers that the names of users and groups have on this host.
 #[derive(Debug)]
 pub(super) struct Owners {
     users: Vec<Option<u32>>,
     groups: Vec<Option<u32>>,
-    is_root: bool,
+    /// Who has what this host knows no name of: the owner that the data directory had, for one who may give files away.
+    /// `None` for everybody else.
+    substitute: Option<(u32, u32)>,
 }
 
 impl Owners {
-    /// Looks up the names of a manifest. One that this host does not know leaves files with the owner they are made by.
-    pub(super) fn new(users: &[String], groups: &[String]) -> Self {
-        Self {
-            users: users.iter().map(|name| uzers::get_user_by_name(name).map(|user| user.uid())).collect(),
-            groups: groups.iter().map(|name| uzers::get_group_by_name(name).map(|group| group.gid())).collect(),
-            is_root: rustix::process::geteuid().is_root(),
+    /// Looks up the names of a manifest. What this host does not know goes to the owner that `data_directory` has.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn new(document: &ManifestDocument, data_directory: &Directory) -> Result<Self> {
+        let is_root = rustix::process::geteuid().is_root();
+        let owner = rustix::fs::fstat(data_directory).map_err(|error| failed("owner", data_directory.path(), error))?;
+        Ok(Self {
+            users: document.users.iter().map(|name| uzers::get_user_by_name(name).map(|user| user.uid())).collect(),
+            groups: document.groups.iter().map(|name| uzers::get_group_by_name(name).map(|one| one.gid())).collect(),
+            substitute: is_root.then_some((owner.st_uid, owner.st_gid)),
+        })
+    }
+
+    /// Says which names of the manifest this host does not know.
+    pub(super) fn warn_of_unknown(&self, document: &ManifestDocument) {
+        let Some((user, group)) = self.substitute else { return };
+        for (what, names, numbers, number) in
+            [("user", &document.users, &self.users, user), ("group", &document.groups, &self.groups, group)]
+        {
+            for (name, _) in names.iter().zip(numbers).filter(|(_, number)| number.is_none()) {
+                tracing::warn!("{what} '{name}' of the backup does not exist here: {number} gets its files");
+            }
+        }
+    }
+
+    /// The owner that something is to have; none where it stays with whoever made it.
+    fn of(&self, attributes: &Attributes) -> Option<(Uid, Gid)> {
+        let (user, group) = self.substitute?;
+        let user = number(&self.users, attributes.user).unwrap_or(user);
+        let group = number(&self.groups, attributes.group).unwrap_or(group);
+        Some((Uid::from_raw(user), Gid::from_raw(group)))
+    }
+}
+
+/// Gives a file or directory the attributes that it had.
+///
+/// # Errors
+/// What the file system says. That another user's file can't be given away by one who is not root is no error.
+pub(super) fn set(place: &Place, kind: &EntryKind, attributes: &Attributes, owners: &Owners) -> Result<()> {
+    match kind {
+        EntryKind::Directory => {
+            let directory = place.directory()?;
+            set_on(&*directory, directory.path(), attributes.mode, attributes, owners)
+        }
+        EntryKind::File { .. } => {
+            let file = place.open(OFlags::RDONLY)?;
+            set_on(file.file(), file.path(), attributes.mode & !SET_ID_BITS, attributes, owners)
         }
     }
 }
 
-/// Gives a file the attributes that it had.
+/// Gives a link the owner that what it leads to has.
 ///
 /// # Errors
-/// What the file system says. That another user's file can't be given away by one who is not root is no error.
-pub(super) fn set(path: &Path, attributes: &Attributes, owners: &mut Owners) -> Result<()> {
-    let failed = |what: &str, error: rustix::io::Errno| {
-        Error::new(ErrorKind::FileWrite, format!("failed to set the {what} of '{}': {error}", path.display()))
-    };
-    if owners.is_root {
-        let user = number(&owners.users, attributes.user).map(Uid::from_raw);
-        let group = number(&owners.groups, attributes.group).map(Gid::from_raw);
-        rustix::fs::chown(path, user, group).map_err(|error| failed("owner", error))?;
+/// What the file system says.
+pub(super) fn set_on_link(place: &Place, attributes: &Attributes, owners: &Owners) -> Result<()> {
+    let Some((user, group)) = owners.of(attributes) else { return Ok(()) };
+    let (directory, name) = place.parent()?;
+    rustix::fs::chownat(&*directory, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|error| failed("owner", &place.full_path(), error))
+}
+
+fn set_on(object: impl AsFd, path: &Path, mode: u32, attributes: &Attributes, owners: &Owners) -> Result<()> {
+    if let Some((user, group)) = owners.of(attributes) {
+        rustix::fs::fchown(&object, Some(user), Some(group)).map_err(|error| failed("owner", path, error))?;
     }
-    rustix::fs::chmod(path, Mode::from_raw_mode(attributes.mode)).map_err(|error| failed("mode", error))?;
+    rustix::fs::fchmod(&object, Mode::from_raw_mode(mode)).map_err(|error| failed("mode", path, error))?;
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: attributes.modified, tv_nsec: 0 },
     };
-    rustix::fs::utimensat(CWD, path, &times, AtFlags::empty()).map_err(|error| failed("time", error))
+    rustix::fs::futimens(&object, &times).map_err(|error| failed("time", path, error))
+}
+
+fn failed(what: &str, path: &Path, error: rustix::io::Errno) -> Error {
+    let message = format!("failed to set the {what} of '{}': {}", path.display(), std::io::Error::from(error));
+    Error::new(ErrorKind::FileWrite, message)
 }
 
 fn number(numbers: &[Option<u32>], position: u32) -> Option<u32> {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -17,7 +16,9 @@ use pgark_repository::map::{PageMap, Piece, Source};
 use pgark_repository::pack::Pack;
 use pgark_repository::vault::PageHash;
 use pgark_repository::{PAGE_SIZE, PackId, Repository, StanzaName};
+use rustix::fs::OFlags;
 
+use super::place::Place;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Pieces that are put in the order of the packs together. It bounds memory.
@@ -36,7 +37,7 @@ const OPEN_PACKS: usize = 8;
 #[derive(Debug)]
 pub(super) struct TargetFile {
     /// Where it is.
-    pub(super) path: PathBuf,
+    pub(super) place: Place,
     /// Its size in bytes, to which it has been set already.
     pub(super) size: u64,
     /// Whether it was there before, so that its pages may be right already.
@@ -367,12 +368,15 @@ impl Worker<'_> {
 
     fn file(&mut self, file: &Arc<TargetFile>) -> Result<&fs::File> {
         if self.open.as_ref().is_none_or(|(open, _)| !Arc::ptr_eq(open, file)) {
-            let handle = fs::OpenOptions::new().read(true).write(true).open(&file.path)?;
+            let handle = file.place.open(OFlags::RDWR)?;
             self.open = Some((Arc::clone(file), handle));
         }
         match &self.open {
             Some((_, handle)) => Ok(handle),
-            None => Err(Error::new(ErrorKind::FileOpen, format!("failed to open file '{}'", file.path.display()))),
+            None => Err(Error::new(
+                ErrorKind::FileOpen,
+                format!("failed to open file '{}'", file.place.full_path().display()),
+            )),
         }
     }
 }

@@ -1,117 +1,51 @@
 //! Bringing a backup back.
 
 mod attributes;
+mod clean;
+mod contents;
+mod databases;
 mod destination;
 mod fetch;
+mod layout;
+mod place;
 mod reach;
+mod recovery;
 mod select;
+mod settings;
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use fs_err as fs;
-use fs_err::os::unix::fs::OpenOptionsExt;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use pgark_postgres::Lsn;
-use pgark_postgres::recovery::{
-    AUTO_CONFIGURATION_FILE, Recovery, RecoveryTarget, TargetAction, TargetTimeline, auto_configuration,
-};
+use pgark_postgres::label::TABLESPACE_MAP_FILE;
+use pgark_postgres::recovery::{AUTO_CONFIGURATION_FILE, Recovery};
 use pgark_repository::manifest::{Entry, EntryKind, Manifest, PackUse};
-use pgark_repository::{Label, PackId, Repository, StanzaName};
-use pgark_system::clock;
-use pgark_system::durable::{self, Existing};
+use pgark_repository::{PackId, Repository};
+use rustix::fs::OFlags;
 
 use self::attributes::Owners;
-use self::destination::{Mode, TablespaceLink};
+use self::contents::{Contents, as_path};
+use self::databases::Emptied;
+use self::destination::Mode;
 use self::fetch::{From, TargetFile};
+use self::layout::Layout;
+use self::place::{Place, Places, Root};
+pub use self::settings::{DatabaseChoice, Relocation, RestoreReport, RestoreSettings, RestoreTarget};
 use crate::archive_push::combine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock;
-use crate::stanza::{OpenRepository, RepositorySettings};
-
-/// How far a restored cluster is to recover.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RestoreTarget {
-    /// To the end of the archive.
-    Default,
-    /// To the point where the backup is consistent.
-    Immediate,
-    /// To a time.
-    Time {
-        /// The time.
-        time: Timestamp,
-        /// The time as the user wrote it, which PostgreSQL gets.
-        text: String,
-    },
-    /// To the end of a transaction.
-    Transaction(u32),
-    /// To a position in the WAL.
-    Lsn(Lsn),
-    /// To a restore point.
-    Name(String),
-    /// No recovery settings are written: for a cluster that was shut down when it was backed up.
-    None,
-}
-
-/// What is to be restored, and how.
-#[derive(Debug)]
-pub struct RestoreSettings {
-    /// The stanza.
-    pub stanza: StanzaName,
-    /// Where the cluster is to be.
-    pub data_directory: PathBuf,
-    /// The repositories, in the order in which they are searched.
-    pub repositories: Vec<RepositorySettings>,
-    /// The backup set; chosen by the target if `None`.
-    pub set: Option<Label>,
-    /// How far to recover.
-    pub target: RestoreTarget,
-    /// Whether recovery stops before the target instead of after it.
-    pub exclusive: bool,
-    /// The timeline to recover along.
-    pub timeline: Option<TargetTimeline>,
-    /// What the server does at the target.
-    pub action: TargetAction,
-    /// Further recovery settings, as the user gave them.
-    pub recovery_options: Vec<(String, String)>,
-    /// The command by which the server gets WAL from the archive.
-    pub restore_command: String,
-    /// Whether what is in the data directory already is used where it is right.
-    pub delta: bool,
-    /// Whether files in the data directory are replaced.
-    pub force: bool,
-    /// How many workers fetch and write.
-    pub workers: usize,
-    /// Where lock files are.
-    pub lock_path: PathBuf,
-}
-
-/// A restore that was carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RestoreReport {
-    /// The backup set.
-    pub label: Label,
-    /// The repository it came from.
-    pub repository: u32,
-    /// Files, and bytes in them.
-    pub files: u64,
-    /// Bytes of all files.
-    pub size: u64,
-    /// Bytes that were fetched from the repository.
-    pub fetched: u64,
-}
+use crate::stanza::OpenRepository;
 
 /// Restores a cluster.
 ///
 /// The data directory can't be started before everything else in it is durable: the control file is written last.
 ///
 /// # Errors
-/// Any failure; the directory can't be started as a cluster then.
+/// Any failure. What makes no sense is refused before anything is touched; if something fails later, the directory can't
+/// be started as a cluster.
 pub fn run(settings: &RestoreSettings) -> Result<RestoreReport> {
+    let recovery = recovery::recovery(settings)?;
     let repositories = open_repositories(settings)?;
     let choice = select::choose(settings, &repositories)?;
     let key = choice.stanza.key();
@@ -119,14 +53,9 @@ pub fn run(settings: &RestoreSettings) -> Result<RestoreReport> {
     let (repository, label) = (choice.stanza.repository(), choice.label);
     let manifest = Manifest::open(repository, &settings.stanza, &label)?;
     tracing::info!("repo{key}: restore backup set {label}");
-    if settings.target == RestoreTarget::None && manifest.document().online {
-        tracing::warn!(
-            "backup set {label} was taken online, and without recovery settings PostgreSQL does not get the WAL that it needs\nHINT: use another --type, or put the WAL into pg_wal by hand"
-        );
-    }
-    let restore = Restore { settings, repository, packs: manifest.packs()?, manifest };
-    let mode = destination::open(&settings.data_directory, settings.delta, settings.force)?;
-    let fetched = restore.carry_out(mode)?;
+    let plan = Plan::new(settings, &manifest, recovery)?;
+    let restore = Restore { settings, repository, packs: manifest.packs()?, manifest, plan };
+    let fetched = restore.carry_out()?;
     let totals = restore.manifest.document().totals;
     Ok(RestoreReport { label, repository: key, files: totals.files, size: totals.size, fetched })
 }
@@ -151,82 +80,134 @@ fn open_repositories(settings: &RestoreSettings) -> Result<Vec<OpenRepository>> 
     Ok(open)
 }
 
+/// What is to be done, decided before anything is touched.
+#[derive(Debug)]
+struct Plan {
+    mode: Mode,
+    layout: Layout,
+    /// The directory that the cluster has in each tablespace.
+    version_directory: String,
+    emptied: Emptied,
+    recovery: Option<Recovery>,
+    /// The files in the data directory that stay as they are.
+    kept: &'static [&'static str],
+}
+
+impl Plan {
+    fn new(settings: &RestoreSettings, manifest: &Manifest<'_>, recovery: Option<Recovery>) -> Result<Self> {
+        let document = manifest.document();
+        let asked: BTreeSet<PathBuf> = settings.relocation.links.iter().map(|(link, _)| link.into()).collect();
+        let contents = Contents::read(document, entries(manifest), &manifest.late_entries()?, &asked)?;
+        let version_directory = contents.version_directory.clone();
+        let emptied = Emptied::choose(&settings.databases, &document.databases, &contents.databases)?;
+        let directory = &settings.data_directory;
+        let layout =
+            Layout::new(directory, &contents, &document.tablespaces, &settings.relocation, &version_directory)?;
+        let kept = destination::kept(settings);
+        let mode = destination::judge(directory, settings.delta, settings.force, kept)?;
+        layout.links().try_for_each(|link| destination::judge_link(&layout, link, mode, &version_directory))?;
+        recovery::warn_if_none(settings, document);
+        Ok(Self { mode, layout, version_directory, emptied, recovery, kept })
+    }
+}
+
+/// The entries of a manifest, one by one.
+fn entries<'manifest>(manifest: &'manifest Manifest<'_>) -> impl Iterator<Item = Result<Entry>> + 'manifest {
+    manifest.entries().flat_map(|block| match block {
+        Ok(entries) => entries.into_iter().map(Ok).collect::<Vec<_>>(),
+        Err(error) => vec![Err(error.into())],
+    })
+}
+
 /// A restore under way.
 struct Restore<'restore> {
     settings: &'restore RestoreSettings,
     repository: &'restore Repository,
     manifest: Manifest<'restore>,
     packs: BTreeMap<PackId, PackUse>,
+    plan: Plan,
 }
 
 impl Restore<'_> {
     /// Carries the restore out and gives the bytes that were fetched.
-    fn carry_out(&self, mode: Mode) -> Result<u64> {
-        let directory = &self.settings.data_directory;
-        let tablespaces = self.tablespaces()?;
-        let version_directory = self.version_directory();
-        tablespaces.iter().try_for_each(|tablespace| tablespace.ensure_usable(mode, &version_directory))?;
-        warn_of_unarchived_wal(directory)?;
-        destination::begin(directory)?;
-        if mode == Mode::Replace {
-            // The tablespaces first: their links say that they may be emptied, should this be interrupted.
-            tablespaces.iter().try_for_each(|tablespace| tablespace.empty(&version_directory))?;
-            destination::empty(directory)?;
+    fn carry_out(&self) -> Result<u64> {
+        let Plan { mode, layout, version_directory, kept, .. } = &self.plan;
+        self.warn_of_unarchived_wal()?;
+        destination::create(&self.settings.data_directory)?;
+        let root = Arc::new(Root::open(&self.settings.data_directory)?);
+        let owners = Owners::new(self.manifest.document(), root.directory())?;
+        owners.warn_of_unknown(self.manifest.document());
+        destination::begin(root.directory(), layout)?;
+        if *mode == Mode::Replace {
+            clean::empty(root.directory(), layout, version_directory, kept)?;
         }
-        tablespaces.iter().try_for_each(TablespaceLink::prepare)?;
-        if mode == Mode::Delta {
-            let removed = destination::remove_foreign(directory, self.entries())?;
-            tracing::info!("remove invalid files/links/paths from '{}': {removed}", directory.display());
+        layout.links().try_for_each(|link| destination::create(link.root()))?;
+        if *mode == Mode::Delta {
+            let removed = clean::remove_foreign(root.directory(), layout, kept, entries(&self.manifest))?;
+            let directory = self.settings.data_directory.display();
+            tracing::info!("remove invalid files/links/paths from '{directory}': {removed}");
         }
-        let fetched = self.write_files()?;
-        self.set_attributes()?;
-        self.configure_recovery()?;
-        durable::sync_file_system(directory)?;
-        tablespaces.iter().try_for_each(|tablespace| durable::sync_file_system(&tablespace.link))?;
-        self.write_late_files()?;
-        destination::finish(directory)?;
+        let places = Places::open(layout, root)?;
+        let fetched = self.write_files(&places)?;
+        self.set_attributes(&places, &owners)?;
+        self.configure_recovery(&places)?;
+        places.roots().try_for_each(|root| root.directory().sync_file_system())?;
+        self.write_late_files(&places, &owners)?;
+        destination::finish(places.data_directory().directory()?.as_ref())?;
         Ok(fetched)
     }
 
-    fn tablespaces(&self) -> Result<Vec<TablespaceLink>> {
+    /// What the server had not archived when it ended is lost with the directory's old WAL.
+    fn warn_of_unarchived_wal(&self) -> Result<()> {
         let directory = &self.settings.data_directory;
-        let links = self.entries().map(|entry| Ok(TablespaceLink::of(directory, &entry?)));
-        links.filter_map(Result::transpose).collect()
-    }
-
-    /// The directory that a cluster of this version has in a tablespace.
-    fn version_directory(&self) -> String {
-        let cluster = &self.manifest.document().cluster;
-        format!("PG_{}_{}", cluster.version, cluster.catalog_version)
-    }
-
-    fn entries(&self) -> impl Iterator<Item = Result<Entry>> + '_ {
-        self.manifest.entries().flat_map(|block| match block {
-            Ok(entries) => entries.into_iter().map(Ok).collect::<Vec<_>>(),
-            Err(error) => vec![Err(error.into())],
-        })
-    }
-
-    fn path(&self, entry: &Entry) -> PathBuf {
-        self.settings.data_directory.join(OsStr::from_bytes(&entry.path))
+        let files = destination::unarchived_wal(directory, &self.plan.layout)?;
+        if let (Some(first), Some(last)) = (files.first(), files.last()) {
+            tracing::warn!(
+                "{} WAL file(s) in '{}' were not archived and are removed: {first} to {last}\nHINT: restore into another directory to keep them, or push them with archive-push first",
+                files.len(),
+                directory.join("pg_wal").display()
+            );
+        }
+        Ok(())
     }
 
     fn from(&self) -> From<'_> {
         From { repository: self.repository, stanza: &self.settings.stanza, packs: &self.packs }
     }
 
-    /// Makes all directories and files and writes their pages.
-    fn write_files(&self) -> Result<u64> {
+    /// The entries that are restored: without those files that stay as they are.
+    fn entries(&self, places: &Places<'_>) -> Result<impl Iterator<Item = Result<Entry>> + '_> {
+        let directory = places.data_directory().directory()?;
+        let there: Vec<&str> = match self.plan.kept {
+            [] => Vec::new(),
+            kept => {
+                directory.names()?.iter().filter_map(|name| kept.iter().copied().find(|kept| name == kept)).collect()
+            }
+        };
+        let stays = move |entry: &Entry| there.iter().any(|kept| kept.as_bytes() == entry.path);
+        Ok(entries(&self.manifest).filter(move |entry| !entry.as_ref().is_ok_and(&stays)))
+    }
+
+    /// Makes all directories, links and files and writes their pages.
+    fn write_files(&self, places: &Places<'_>) -> Result<u64> {
         let mut maps = self.manifest.maps(&self.packs);
+        let entries = self.entries(places)?;
         fetch::fetch(self.from(), self.settings.workers.max(1), |dispatcher| {
-            for entry in self.entries() {
+            for entry in entries {
                 let entry = entry?;
-                let path = self.path(&entry);
+                let path = as_path(&entry.path);
+                let link = self.plan.layout.link(path);
+                if let Some(link) = link {
+                    make_link(&places.name(path), &link.text)?;
+                }
+                let place = places.content(path);
                 match entry.kind {
-                    EntryKind::Directory => make_directory(&path)?,
+                    EntryKind::Directory if path.as_os_str().is_empty() || link.is_some() => {}
+                    EntryKind::Directory => make_directory(&place)?,
+                    EntryKind::File { size, .. } if self.plan.emptied.has(path) => make_empty_file(&place, size)?,
                     EntryKind::File { size, .. } => {
-                        let existed = make_file(&path, size)?;
-                        dispatcher.add(TargetFile { path, size, existed }, &maps.map(&entry)?)?;
+                        let existed = make_file(&place, size)?;
+                        dispatcher.add(TargetFile { place, size, existed }, &maps.map(&entry)?)?;
                     }
                 }
             }
@@ -234,110 +215,99 @@ impl Restore<'_> {
         })
     }
 
-    fn set_attributes(&self) -> Result<()> {
-        let document = self.manifest.document();
-        let mut owners = Owners::new(&document.users, &document.groups);
-        for entry in self.entries() {
+    fn set_attributes(&self, places: &Places<'_>, owners: &Owners) -> Result<()> {
+        for entry in self.entries(places)? {
             let entry = entry?;
-            attributes::set(&self.path(&entry), &entry.attributes, &mut owners)?;
+            let path = as_path(&entry.path);
+            attributes::set(&places.content(path), &entry.kind, &entry.attributes, owners)?;
+            if self.plan.layout.link(path).is_some() {
+                attributes::set_on_link(&places.name(path), &entry.attributes, owners)?;
+            }
         }
         Ok(())
     }
 
     /// Writes the settings with which the server recovers, and the file that tells it to.
-    fn configure_recovery(&self) -> Result<()> {
-        let recovery = self.recovery();
-        let path = self.settings.data_directory.join(AUTO_CONFIGURATION_FILE);
-        let existing = match fs::read(&path) {
-            Ok(existing) => existing,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error.into()),
-        };
-        let now = clock::now().to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
-        let content = auto_configuration(&existing, recovery.as_ref(), &now)
-            .map_err(|error| Error::new(ErrorKind::OptionInvalidValue, error.to_string()))?;
-        durable::write(&path, &content, 0o600, Existing::Replace)?;
-        if let Some(recovery) = recovery {
-            let signal = self.settings.data_directory.join(recovery.signal_file().name());
-            durable::write(&signal, b"", 0o600, Existing::Replace)?;
+    fn configure_recovery(&self, places: &Places<'_>) -> Result<()> {
+        if self.settings.target == RestoreTarget::Preserve {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    fn recovery(&self) -> Option<Recovery> {
-        let settings = self.settings;
-        let exclusive = settings.exclusive;
-        let target = match &settings.target {
-            RestoreTarget::None => return None,
-            RestoreTarget::Default => RecoveryTarget::EndOfArchive,
-            RestoreTarget::Immediate => RecoveryTarget::Immediate,
-            RestoreTarget::Time { text, .. } => RecoveryTarget::Time { time: text.clone(), exclusive },
-            RestoreTarget::Transaction(xid) => RecoveryTarget::Transaction { id: u64::from(*xid), exclusive },
-            RestoreTarget::Lsn(lsn) => RecoveryTarget::Lsn { lsn: *lsn, exclusive },
-            RestoreTarget::Name(name) => RecoveryTarget::Name(name.clone()),
-        };
-        Some(Recovery {
-            target,
-            timeline: settings.timeline,
-            action: settings.action,
-            restore_command: settings.restore_command.clone(),
-            archive_off: false,
-            options: settings.recovery_options.clone(),
-        })
+        let settings = places.content(as_path(AUTO_CONFIGURATION_FILE.as_bytes()));
+        let signal = |name: &str| places.name(as_path(name.as_bytes()));
+        recovery::write(self.plan.recovery.as_ref(), &settings, signal, &places.data_directory())
     }
 
     /// Writes the files without which the server does not start, each durable before the next, the control file last.
-    fn write_late_files(&self) -> Result<()> {
-        let document = self.manifest.document();
-        let mut owners = Owners::new(&document.users, &document.groups);
+    fn write_late_files(&self, places: &Places<'_>, owners: &Owners) -> Result<()> {
         let mut maps = self.manifest.maps(&self.packs);
         for entry in self.manifest.late_entries()? {
             let EntryKind::File { size, .. } = entry.kind else { continue };
-            let path = self.path(&entry);
-            let unfinished = path.with_extension("pgark-restore");
-            make_file(&unfinished, size)?;
-            let file = TargetFile { path: unfinished.clone(), size, existed: false };
-            let map = maps.map(&entry)?;
-            fetch::fetch(self.from(), 1, |dispatcher| dispatcher.add(file, &map))?;
-            attributes::set(&unfinished, &entry.attributes, &mut owners)?;
-            fs::File::open(&unfinished)?.sync_all()?;
-            fs::rename(&unfinished, &path)?;
-            durable::sync_directory(path.parent().unwrap_or(&self.settings.data_directory))?;
+            let place = places.content(as_path(&entry.path));
+            let unfinished = place.beside(".pgark-restore");
+            let tablespace_map =
+                self.plan.layout.tablespace_map().filter(|_| entry.path == TABLESPACE_MAP_FILE.as_bytes());
+            if let Some(content) = tablespace_map {
+                make_empty_file(&unfinished, 0)?;
+                unfinished.open(OFlags::WRONLY)?.write_all(&content)?;
+            } else {
+                make_empty_file(&unfinished, size)?;
+                let file = TargetFile { place: unfinished.clone(), size, existed: false };
+                let map = maps.map(&entry)?;
+                fetch::fetch(self.from(), 1, |dispatcher| dispatcher.add(file, &map))?;
+            }
+            attributes::set(&unfinished, &entry.kind, &entry.attributes, owners)?;
+            unfinished.open(OFlags::RDONLY)?.sync_all()?;
+            let ((directory, from), (_, to)) = (unfinished.parent()?, place.parent()?);
+            directory.rename(from, to)?;
+            directory.sync()?;
         }
         Ok(())
     }
 }
 
-/// What the server had not archived when it ended is lost with the directory's old WAL.
-fn warn_of_unarchived_wal(directory: &Path) -> Result<()> {
-    let files = destination::unarchived_wal(directory)?;
-    if let (Some(first), Some(last)) = (files.first(), files.last()) {
-        tracing::warn!(
-            "{} WAL file(s) in '{}' were not archived and are removed: {first} to {last}\nHINT: restore into another directory to keep them, or push them with archive-push first",
-            files.len(),
-            directory.join("pg_wal").display()
-        );
+/// Makes a link, if it is not there as it is to be.
+fn make_link(place: &Place, text: &Path) -> Result<()> {
+    let (directory, name) = place.parent()?;
+    if let Some(look) = directory.look(name)? {
+        if look.is_link() && directory.read_link(name)? == text {
+            return Ok(());
+        }
+        directory.remove(name)?;
     }
+    Ok(directory.make_link(name, text)?)
+}
+
+/// Makes a directory, if it is not there.
+fn make_directory(place: &Place) -> Result<()> {
+    let (directory, name) = place.parent()?;
+    directory.make_directory(name, 0o700)?;
     Ok(())
 }
 
-/// Makes a directory, if it is not there: tablespaces are, as links.
-fn make_directory(path: &Path) -> Result<()> {
-    match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => Ok(made?),
-    }
-}
-
 /// Makes a file of this size, all zeros where it was not there before. Gives whether it was.
-fn make_file(path: &Path, size: u64) -> Result<bool> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).mode(0o600);
-    let (file, existed) = match options.clone().create_new(true).open(path) {
+fn make_file(place: &Place, size: u64) -> Result<bool> {
+    let (directory, name) = place.parent()?;
+    let create = || directory.file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600);
+    let (file, existed) = match create() {
         Ok(file) => (file, false),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (options.open(path)?, true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match directory.file(name, OFlags::RDWR, 0) {
+            Ok(file) => (file, true),
+            // A file may be one that even its owner can only read, or not at all.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                directory.remove(name)?;
+                (create()?, false)
+            }
+            Err(error) => return Err(error.into()),
+        },
         Err(error) => return Err(error.into()),
     };
     file.set_len(size)?;
     Ok(existed)
+}
+
+/// Makes a file of this size that takes no space.
+fn make_empty_file(place: &Place, size: u64) -> Result<()> {
+    make_file(place, 0)?;
+    make_file(place, size)?;
+    Ok(())
 }

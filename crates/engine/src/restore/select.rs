@@ -100,7 +100,7 @@ fn judge(settings: &RestoreSettings, stanza: &Stanza<'_>, backup: &ManifestDocum
     let target = &settings.target;
     let consistent = consistent_at(backup)?;
     match target {
-        RestoreTarget::None | RestoreTarget::Immediate => return Ok(Verdict::Serves),
+        RestoreTarget::None | RestoreTarget::Immediate | RestoreTarget::Preserve => return Ok(Verdict::Serves),
         RestoreTarget::Time { time, .. } if *time < backup.stop.time => return Ok(Verdict::Refused(Refusal::TooLate)),
         RestoreTarget::Lsn(lsn) if *lsn < consistent => return Ok(Verdict::Refused(Refusal::TooLate)),
         _ => {}
@@ -117,7 +117,11 @@ fn judge(settings: &RestoreSettings, stanza: &Stanza<'_>, backup: &ManifestDocum
         RestoreTarget::Transaction(xid) => {
             reach.ends_of_transaction(consistent, *xid)?.iter().any(|lsn| *lsn >= consistent)
         }
-        RestoreTarget::Default | RestoreTarget::Immediate | RestoreTarget::None => true,
+        RestoreTarget::Default
+        | RestoreTarget::Standby
+        | RestoreTarget::Immediate
+        | RestoreTarget::Preserve
+        | RestoreTarget::None => true,
     };
     if is_reached { Ok(Verdict::Serves) } else { Ok(Verdict::Refused(Refusal::NotReached)) }
 }
@@ -200,12 +204,12 @@ fn local(time: Timestamp) -> String {
 
 fn describe(target: &RestoreTarget) -> String {
     match target {
-        RestoreTarget::Default => "the end of the archive".to_owned(),
+        RestoreTarget::Default | RestoreTarget::Standby => "the end of the archive".to_owned(),
         RestoreTarget::Immediate => "the point of consistency".to_owned(),
         RestoreTarget::Time { text, .. } => format!("target time '{text}'"),
         RestoreTarget::Transaction(xid) => format!("target transaction {xid}"),
         RestoreTarget::Lsn(lsn) => format!("target lsn {lsn}"),
         RestoreTarget::Name(name) => format!("target name '{name}'"),
-        RestoreTarget::None => "no target".to_owned(),
+        RestoreTarget::Preserve | RestoreTarget::None => "no target".to_owned(),
     }
 }

@@ -183,7 +183,7 @@ fn in_tablespace(directory: &Path, name: &OsStr, context: &Context) -> Option<Ex
 }
 
 /// The oid, if this is the path of a tablespace: `pg_tblspc/<oid>`.
-pub(super) fn tablespace_oid(path: &Path) -> Option<u32> {
+pub fn tablespace_oid(path: &Path) -> Option<u32> {
     let oid = path.strip_prefix("pg_tblspc").ok()?;
     number(oid.to_str()?)
 }

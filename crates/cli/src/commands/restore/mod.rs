@@ -4,7 +4,7 @@ mod command;
 mod time;
 
 use pgark_config::{Configuration, option};
-use pgark_engine::restore::{self, RestoreSettings, RestoreTarget};
+use pgark_engine::restore::{self, DatabaseChoice, Relocation, RestoreSettings, RestoreTarget};
 use pgark_engine::{Error, ErrorKind};
 use pgark_postgres::recovery::{TargetAction, TargetTimeline};
 use pgark_repository::Label;
@@ -30,7 +30,13 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
         timeline: timeline(configuration)?,
         action: action(configuration),
         recovery_options: configuration.map(&option::RECOVERY_OPTION).to_vec(),
+        archive_off: configuration.text(&option::ARCHIVE_MODE) == "off",
         restore_command: restore_command(configuration)?,
+        relocation: relocation(configuration),
+        databases: DatabaseChoice {
+            include: configuration.list(&option::DB_INCLUDE).to_vec(),
+            exclude: configuration.list(&option::DB_EXCLUDE).to_vec(),
+        },
         delta: configuration.boolean(&option::DELTA),
         force: configuration.boolean(&option::RESTORE_FORCE),
         workers: settings::workers(configuration),
@@ -59,6 +65,8 @@ fn target(configuration: &Configuration) -> Result<RestoreTarget> {
     match kind {
         "immediate" => return Ok(RestoreTarget::Immediate),
         "none" => return Ok(RestoreTarget::None),
+        "preserve" => return Ok(RestoreTarget::Preserve),
+        "standby" => return Ok(RestoreTarget::Standby),
         _ => {}
     }
     // The configuration makes sure that it is there where it is needed, and only there.
@@ -89,6 +97,16 @@ fn target_of(kind: &str, text: &str) -> Result<RestoreTarget> {
             Err(invalid(format!("the name of a restore point has at most {MAXIMUM_NAME_BYTES} bytes")))
         }
         _ => Ok(RestoreTarget::Name(text.to_owned())),
+    }
+}
+
+fn relocation(configuration: &Configuration) -> Relocation {
+    let paths = |pairs: &[(String, String)]| pairs.iter().map(|(key, path)| (key.clone(), path.into())).collect();
+    Relocation {
+        link_all: configuration.boolean(&option::LINK_ALL),
+        links: paths(configuration.map(&option::LINK_MAP)),
+        tablespaces: paths(configuration.map(&option::TABLESPACE_MAP)),
+        all_tablespaces: configuration.optional_text(&option::TABLESPACE_MAP_ALL).map(Into::into),
     }
 }
 

@@ -1,0 +1,172 @@
+//! What is in a backup, seen as a whole before any of it is restored: its entries make sense together, and these are the
+//! links, tablespaces and databases among them.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use pgark_postgres::control::CONTROL_FILE_PATH;
+use pgark_postgres::data_directory::tablespace_oid;
+use pgark_postgres::label::{BACKUP_LABEL_FILE, TABLESPACE_MAP_FILE};
+use pgark_postgres::relation::DatabaseDirectory;
+use pgark_repository::manifest::{Entry, EntryKind, ManifestDocument};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The files that a restore writes last. None of them is among the other entries.
+const LATE_FILES: [&str; 3] = [BACKUP_LABEL_FILE, TABLESPACE_MAP_FILE, CONTROL_FILE_PATH];
+
+/// What is in a backup.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// The directory that a cluster of the backup's version has in a tablespace, such as `PG_17_202406281`.
+    pub(super) version_directory: String,
+    /// Links, and what else was asked for, by their paths.
+    pub(super) named: BTreeMap<PathBuf, Named>,
+    /// The tablespaces that lie in the data directory itself.
+    pub(super) tablespaces_in_place: BTreeSet<u32>,
+    /// The oids of the databases that have files.
+    pub(super) databases: BTreeSet<u32>,
+}
+
+/// A link, or what else was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    /// Where the link led; none if it is no link.
+    pub(super) target: Option<PathBuf>,
+    /// Whether it is, or led to, a directory.
+    pub(super) is_directory: bool,
+}
+
+impl Contents {
+    /// Goes through all entries. `asked` are paths that are wanted among the named ones, if they are there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] where the entries are not those of a cluster; those of `entries`.
+    pub(super) fn read(
+        document: &ManifestDocument,
+        entries: impl Iterator<Item = Result<Entry>>,
+        late: &[Entry],
+        asked: &BTreeSet<PathBuf>,
+    ) -> Result<Self> {
+        let unsound = |what: String| {
+            let message = format!("the manifest of backup set {} makes no sense: {what}", document.label);
+            Error::new(ErrorKind::Format, message).hint("use another backup set or repository")
+        };
+        let version_directory = version_directory(document).map_err(unsound)?;
+        let mut contents = Self { version_directory: version_directory.clone(), ..Self::default() };
+        let mut order = Order { version_directory, above: Vec::new() };
+        for entry in entries {
+            let entry = entry?;
+            order.next(&entry).map_err(unsound)?;
+            contents.note(&entry, asked);
+        }
+        if order.above.is_empty() {
+            return Err(unsound("it has no entries".to_owned()));
+        }
+        check_late(late).map_err(unsound)?;
+        Ok(contents)
+    }
+
+    fn note(&mut self, entry: &Entry, asked: &BTreeSet<PathBuf>) {
+        let path = as_path(&entry.path);
+        let is_directory = entry.kind == EntryKind::Directory;
+        if entry.link.is_some() || asked.contains(path) {
+            let target = entry.link.as_deref().map(|target| as_path(target).to_owned());
+            self.named.insert(path.to_owned(), Named { target, is_directory });
+        }
+        if !is_directory {
+            return;
+        }
+        if let Some(oid) = tablespace_oid(path)
+            && entry.link.is_none()
+        {
+            self.tablespaces_in_place.insert(oid);
+        }
+        if let Some(directory) = DatabaseDirectory::parse(path)
+            && directory.database != 0
+        {
+            self.databases.insert(directory.database);
+        }
+    }
+}
+
+/// The directory in a tablespace, if the version makes sense.
+fn version_directory(document: &ManifestDocument) -> Result<String, String> {
+    let version = &document.cluster.version;
+    let major: u32 = version.parse().map_err(|_| format!("'{version}' is no version of PostgreSQL"))?;
+    Ok(format!("PG_{major}_{}", document.cluster.catalog_version))
+}
+
+/// The bytes of a path in a manifest as a path.
+pub(super) fn as_path(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+/// Makes sure that entries come as a walk through sorted directories finds them, each in a directory that came before.
+struct Order {
+    version_directory: String,
+    /// The directories on the way to the entry before, outermost first.
+    above: Vec<Above>,
+}
+
+struct Above {
+    path: Vec<u8>,
+    /// The path of the last entry in it.
+    last: Vec<u8>,
+    is_tablespace: bool,
+}
+
+impl Order {
+    fn next(&mut self, entry: &Entry) -> Result<(), String> {
+        let path = entry.path.as_slice();
+        let text = || String::from_utf8_lossy(path);
+        let is_root = path.is_empty();
+        if is_root != self.above.is_empty() || is_root && (entry.link.is_some() || entry.kind != EntryKind::Directory) {
+            return Err("it does not begin with the data directory".to_owned());
+        }
+        if !is_root {
+            let parent = path.iter().rposition(|byte| *byte == b'/').map_or(&[][..], |slash| &path[..slash]);
+            self.above.truncate(self.above.iter().position(|above| above.path == parent).map_or(0, |depth| depth + 1));
+            let Some(above) = self.above.last_mut() else {
+                return Err(format!("'{}' lies in no directory", text()));
+            };
+            if compare(&above.last, path) != Ordering::Less {
+                return Err(format!("'{}' comes twice, or too late", text()));
+            }
+            if above.is_tablespace && !path.ends_with(format!("/{}", self.version_directory).as_bytes()) {
+                return Err(format!("'{}' is not of this cluster", text()));
+            }
+            above.last = path.to_vec();
+        }
+        if LATE_FILES.iter().any(|late| late.as_bytes() == path) {
+            return Err(format!("'{}' is among the files that are not written last", text()));
+        }
+        if entry.kind == EntryKind::Directory {
+            let is_tablespace = entry.link.is_some() && tablespace_oid(as_path(path)).is_some();
+            self.above.push(Above { path: path.to_vec(), last: Vec::new(), is_tablespace });
+        }
+        Ok(())
+    }
+}
+
+fn check_late(late: &[Entry]) -> Result<(), String> {
+    let mut wanted = LATE_FILES.iter();
+    for entry in late {
+        let is_next = wanted.any(|file| file.as_bytes() == entry.path);
+        if !is_next || entry.kind == EntryKind::Directory {
+            return Err(format!("'{}' is among the files that are written last", String::from_utf8_lossy(&entry.path)));
+        }
+    }
+    match late.last() {
+        Some(last) if last.path == CONTROL_FILE_PATH.as_bytes() => Ok(()),
+        _ => Err(format!("'{CONTROL_FILE_PATH}' is missing")),
+    }
+}
+
+/// The order in which a walk through sorted directories finds paths.
+pub(super) fn compare(one: &[u8], other: &[u8]) -> Ordering {
+    one.split(|byte| *byte == b'/').cmp(other.split(|byte| *byte == b'/'))
+}
