@@ -12,6 +12,7 @@ mod cluster;
 pub mod faults;
 mod process;
 mod program;
+pub mod s3;
 mod scratch;
 mod server;
 mod user;
@@ -26,7 +27,7 @@ pub use user::{as_test_user, give_to_test_user};
 use std::time::Duration;
 
 /// How long to wait for what takes far less on an idle machine, before a test is given up.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Waits until `condition` holds, and panics naming `what` when it does not within [`PATIENCE`].
 #[track_caller]
