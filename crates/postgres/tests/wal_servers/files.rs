@@ -55,6 +55,16 @@ fn every_changed_block_is_named(major: u32) {
 }
 
 #[test]
+fn changed_blocks_of_13_are_named() {
+    every_changed_block_is_named(13);
+}
+
+#[test]
+fn changed_blocks_of_14_are_named() {
+    every_changed_block_is_named(14);
+}
+
+#[test]
 fn changed_blocks_of_15_are_named() {
     every_changed_block_is_named(15);
 }

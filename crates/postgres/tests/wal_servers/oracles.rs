@@ -33,6 +33,11 @@ fn check(major: u32, segment_size_mib: u32) {
 }
 
 #[test]
+fn wal_of_14_in_small_segments() {
+    check(14, 1);
+}
+
+#[test]
 fn wal_of_15() {
     check(15, 16);
 }
@@ -40,6 +45,11 @@ fn wal_of_15() {
 #[test]
 fn wal_of_15_in_small_segments() {
     check(15, 1);
+}
+
+#[test]
+fn wal_of_16() {
+    check(16, 16);
 }
 
 #[test]

@@ -78,7 +78,8 @@ fn check_notable(dump: &Dump, notable: &[Notable]) {
     };
     check(&["TRUNCATE "], " flags 7", &|what| matches!(what, NotableEvent::RelationTruncated { .. }));
     check(&["COMMIT ", "COMMIT_PREPARED"], "; rels: ", &|what| matches!(what, NotableEvent::RelationsDropped { .. }));
-    check(&["CREATE_FILE_COPY", "CREATE_WAL_LOG"], "", &|what| matches!(what, NotableEvent::DatabaseCreated(_)));
+    let created = ["CREATE copy dir", "CREATE_FILE_COPY", "CREATE_WAL_LOG"];
+    check(&created, "", &|what| matches!(what, NotableEvent::DatabaseCreated(_)));
     check(&["DROP dir"], "", &|what| matches!(what, NotableEvent::DatabaseDropped { .. }));
     check(&["RESTORE_POINT"], "", &|what| matches!(what, NotableEvent::RestorePoint { .. }));
     check(&["SWITCH"], "", &|what| matches!(what, NotableEvent::Switch));

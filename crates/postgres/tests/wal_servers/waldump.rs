@@ -198,8 +198,8 @@ fn absorb(model: &mut Model, line: &Line, text: &str) {
             let directories = words.iter().skip(1).filter_map(|word| word.split_once('/'));
             let directories: Vec<(u32, u32)> =
                 directories.map(|(spc, db)| (spc.parse().expect("an oid"), db.parse().expect("an oid"))).collect();
-            // A copy names its source first.
-            let skipped = usize::from(what == "CREATE_FILE_COPY");
+            // A copy, which is called CREATE up to 14, names its source first.
+            let skipped = usize::from(matches!(what, "CREATE_FILE_COPY" | "CREATE"));
             for (tablespace, database) in directories.into_iter().skip(skipped) {
                 model.replace_database(tablespace, database);
             }
