@@ -32,8 +32,8 @@ fn a_segment_comes_back_as_it_was() {
         get(&site, &[], &segment).expect_success();
         assert_eq!(fs::read(destination(&site)).unwrap(), original);
         // PostgreSQL's own destination is relative, and is there already when it asks once more.
-        site.pgark(&["archive-get", &segment, "pg_wal/RECOVERYXLOG"]).expect_success();
-        site.pgark(&["archive-get", &segment, "pg_wal/RECOVERYXLOG"]).expect_success();
+        site.pgark_of_server(&["archive-get", &segment, "pg_wal/RECOVERYXLOG"]).expect_success();
+        site.pgark_of_server(&["archive-get", &segment, "pg_wal/RECOVERYXLOG"]).expect_success();
         assert_eq!(fs::read(site.cluster.data_directory().join("pg_wal/RECOVERYXLOG")).unwrap(), original);
     }
 }
@@ -84,10 +84,11 @@ fn whatever_goes_wrong_makes_postgresql_stop() {
     transcript.add("not a WAL file", 128 + 96, get(&site, &[], "passwd"));
     transcript.add("unknown stanza", 128 + 55, {
         site.reconfigure("[demo]", "[other]");
-        let finished = run(&mut site.command(&["--stanza=other", "archive-get", ABSENT, "x"]));
+        let finished = run(&mut site.command(&["--stanza=other", "archive-get", ABSENT, "/x"]));
         site.reconfigure("[other]", "[demo]");
         finished
     });
+    transcript.add("another server's file", 128 + 32, site.pgark(&["archive-get", &segment, "pg_wal/RECOVERYXLOG"]));
     transcript.add("missing destination", 128 + 55, site.pgark(&["archive-get", &segment, "/nowhere/x"]));
 
     let control_file = site.cluster.data_directory().join("global/pg_control");

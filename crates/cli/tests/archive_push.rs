@@ -3,9 +3,10 @@
 mod common;
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use fs_err as fs;
-use pgark_testkit::{Server, Stop, faults, run};
+use pgark_testkit::{Cluster, Server, Stop, faults, run};
 
 use crate::common::{Site, Transcript, text};
 
@@ -184,9 +185,25 @@ fn a_full_disk_is_no_success() {
 }
 
 #[test]
-fn a_relative_path_is_one_in_the_data_directory() {
-    let site = Site::start(&Server::get(17));
+fn a_relative_path_is_one_in_the_data_directory_of_the_server_that_names_it() {
+    let mut site = Site::start(&Server::get(17));
     let segment = site.archive_segment();
-    let finished = site.pgark(&["archive-push", &format!("pg_wal/{segment}")]).expect_success();
+    let path = format!("pg_wal/{segment}");
+    let finished = site.pgark_of_server(&["archive-push", &path]).expect_success();
     assert!(finished.stdout.contains("already exists"), "{}", finished.report());
+    // The directory may be known by another name.
+    let link = site.scratch.path().join("link");
+    fs_err::os::unix::fs::symlink(site.cluster.data_directory(), &link).unwrap();
+    let by_link = format!("--pg1-path={}", link.display());
+    site.pgark_of_server(&[&by_link, "archive-push", &path]).expect_success();
+
+    // A copy beside it, with the same settings: what it has archived must not be taken from this cluster's directory.
+    site.cluster.stop(Stop::Fast);
+    let copy = site.scratch.path().join("copy");
+    run(Command::new("cp").args(["--archive", text(site.cluster.data_directory()), text(&copy)])).expect_success();
+    let mut copy = Cluster::adopt(site.cluster.server(), &copy);
+    copy.start();
+    copy.switch_wal();
+    copy.wait_for_sql("select failed_count > 0 from pg_stat_archiver", "t");
+    assert!(copy.log().contains("HINT: is the PostgreSQL data_directory configured the same"), "{}", copy.log());
 }

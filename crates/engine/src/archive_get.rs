@@ -12,6 +12,7 @@ use pgark_system::durable::{DurableFile, Existing};
 use crate::archive_push::combine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stanza::{Identity, RepositorySettings, Stanza};
+use crate::wal_path::wal_path;
 
 /// What is wanted.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ pub fn run(settings: &ArchiveGetSettings) -> Result<Gotten> {
             .source(error)
     })?;
     let identity = Identity::of(&ControlFile::read(&settings.data_directory)?);
-    let destination = settings.data_directory.join(&settings.destination);
+    let destination = wal_path(&settings.destination, &settings.data_directory)?;
     let mut errors = Vec::new();
     for repository in &settings.repositories {
         match get(settings, repository, identity, name, &destination) {

@@ -12,6 +12,7 @@ use pgark_repository::wal::{Stored, WalDocument};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::stanza::{Identity, RepositorySettings, Stanza};
+use crate::wal_path::wal_path;
 
 /// What is to be pushed.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub struct ArchivePushSettings {
     pub stanza: StanzaName,
     /// The WAL file, as PostgreSQL gives it: `%p`.
     pub file: PathBuf,
-    /// The data directory, to which `file` may be relative.
+    /// The data directory, to which `file` may be relative; `file` counts from the working directory if `None`.
     pub data_directory: Option<PathBuf>,
     /// The repositories.
     pub repositories: Vec<RepositorySettings>,
@@ -43,7 +44,10 @@ struct WalFile {
 /// [`ErrorKind::ArchiveDuplicate`] where other content has the name; [`ErrorKind::ArchiveMismatch`] where the file is
 /// another cluster's; or what the file system or a storage says.
 pub fn run(settings: &ArchivePushSettings) -> Result<()> {
-    let path = absolute(settings);
+    let path = match &settings.data_directory {
+        Some(directory) => wal_path(&settings.file, directory)?,
+        None => settings.file.clone(),
+    };
     let file = read(&path, settings.header_check)?;
     let mut errors = Vec::new();
     for repository in &settings.repositories {
@@ -52,14 +56,6 @@ pub fn run(settings: &ArchivePushSettings) -> Result<()> {
         }
     }
     combine(errors)
-}
-
-fn absolute(settings: &ArchivePushSettings) -> PathBuf {
-    match &settings.data_directory {
-        // Joining an absolute path gives that path.
-        Some(directory) => directory.join(&settings.file),
-        None => settings.file.clone(),
-    }
 }
 
 fn read(path: &Path, header_check: bool) -> Result<WalFile> {

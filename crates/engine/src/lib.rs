@@ -13,5 +13,6 @@ mod lock;
 pub mod restore;
 pub mod stanza;
 pub mod stanza_create;
+mod wal_path;
 
 pub use error::{Error, ErrorKind, Result};

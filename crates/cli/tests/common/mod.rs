@@ -172,6 +172,14 @@ impl Site {
         run(&mut self.command(&[&[stanza.as_str()], arguments].concat()))
     }
 
+    /// Runs the program on the stanza where the server runs it: in the data directory.
+    #[track_caller]
+    pub(crate) fn pgark_of_server(&self, arguments: &[&str]) -> Finished {
+        let stanza = format!("--stanza={STANZA}");
+        let mut command = self.command(&[&[stanza.as_str()], arguments].concat());
+        run(command.current_dir(self.cluster.data_directory()))
+    }
+
     /// Runs the program on the stanza by a shell: `{}` in `line` stands for it.
     #[track_caller]
     pub(crate) fn shell(&self, line: &str, arguments: &[&str]) -> Finished {
