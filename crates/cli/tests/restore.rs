@@ -3,39 +3,15 @@
 mod common;
 
 use fs_err::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use pgark_testkit::{Cluster, Finished, Server, faults, give_to_test_user, run};
+use pgark_testkit::{Cluster, Server, faults, give_to_test_user, run};
 
 use crate::common::Site;
+use crate::common::restoring::{archive_all, commit_row, comparable, recovered, restore, restore_into, rows};
 
 /// Rows that are there when the backup is taken, each insertion a transaction of its own after it.
 const ROWS_IN_BACKUP: u32 = 10;
-
-/// Restores the site's cluster into a new directory and gives the directory.
-#[track_caller]
-fn restore(site: &Site, name: &str, arguments: &[&str]) -> PathBuf {
-    let directory = site.scratch.path().join(name);
-    restore_into(site, &directory, arguments).expect_success();
-    directory
-}
-
-fn restore_into(site: &Site, directory: &Path, arguments: &[&str]) -> Finished {
-    let path = format!("--pg1-path={}", directory.display());
-    // Without archiving, or the restored clusters would fight with the first one over timeline 2 of the archive.
-    let fixed = [path.as_str(), "--recovery-option=archive_mode=off", "restore"];
-    site.pgark(&[&fixed[..], arguments].concat())
-}
-
-/// Starts a restored cluster and waits until recovery has ended.
-#[track_caller]
-fn recovered(server: &Server, directory: &Path) -> Cluster {
-    let mut cluster = Cluster::adopt(server, directory);
-    cluster.start();
-    cluster.wait_for_sql("select pg_is_in_recovery()", "f");
-    cluster
-}
 
 /// A running site with a table that is in its backup.
 fn site_with_backup(server: &Server) -> Site {
@@ -45,21 +21,6 @@ fn site_with_backup(server: &Server) -> Site {
     site.cluster.sql(&format!("insert into rows select generate_series(1, {ROWS_IN_BACKUP})"));
     site.backup(&["--process-max=2"]);
     site
-}
-
-/// Commits one row and gives the transaction's id.
-fn commit_row(site: &Site, id: u32) -> String {
-    site.cluster.sql(&format!("begin; insert into rows values ({id}); select txid_current(); commit"))
-}
-
-/// Sees to it that everything so far is in the archive.
-fn archive_all(site: &Site) {
-    let segment = site.cluster.switch_wal();
-    site.cluster.wait_for_archived(&segment);
-}
-
-fn rows(cluster: &Cluster) -> String {
-    cluster.sql("select count(*) from rows")
 }
 
 fn every_target_is_reached(major: u32) {
@@ -181,32 +142,6 @@ fn an_unknown_set_is_refused() {
     assert!(!directory.exists());
 }
 
-/// The contents of all files below a directory, by their paths in it.
-fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    fn collect(root: &Path, directory: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
-        for entry in fs::read_dir(directory).expect("the directory can be read") {
-            let path = entry.expect("the directory can be read").path();
-            if path.is_dir() {
-                found.push((path.strip_prefix(root).expect("the directory can be read").to_owned(), Vec::new()));
-                collect(root, &path, found);
-            } else {
-                let relative = path.strip_prefix(root).expect("the directory can be read").to_owned();
-                found.push((relative, fs::read(&path).expect("the directory can be read")));
-            }
-        }
-    }
-    let mut found = Vec::new();
-    collect(directory, directory, &mut found);
-    found.sort();
-    found
-}
-
-/// Everything but the recovery settings, in which the time and the path of each restore stand.
-fn comparable(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let is_settings = |path: &Path| path == Path::new("postgresql.auto.conf");
-    contents(directory).into_iter().filter(|(path, _)| !is_settings(path)).collect()
-}
-
 #[test]
 fn delta_mends_every_difference_and_fetches_little() {
     let server = Server::get(17);
@@ -281,39 +216,6 @@ fn a_second_repository_steps_in() {
     assert!(refused.contains("could not restore file"), "{refused}");
     site.reconfigure(&format!("repo1-path={}\n", first.display()), "");
     assert_eq!(rows(&recovered(&server, &directory)), "0");
-}
-
-#[test]
-fn tablespaces_come_back_where_they_were() {
-    let server = Server::get(17);
-    let mut site = Site::builder(&server).setting("allow_in_place_tablespaces", "on").start();
-    let outside = site.scratch.directory("space");
-    site.cluster.sql(&format!("create tablespace outside location '{}'", outside.display()));
-    site.cluster.sql("create tablespace inside location ''");
-    site.cluster.sql("create table rows (id int) tablespace outside; insert into rows select generate_series(1, 5000)");
-    site.cluster.sql("create table more (id int) tablespace inside; insert into more select generate_series(1, 6000)");
-    site.backup(&[]);
-    archive_all(&site);
-    // Another directory must not get hold of the tablespace of the running cluster, whatever is said.
-    let other = site.scratch.path().join("other");
-    for flag in ["--delta", "--force", "--no-delta"] {
-        let finished = restore_into(&site, &other, &[flag]).expect_code(40);
-        assert!(finished.stdout.contains("unable to restore to tablespace"), "{}", finished.report());
-    }
-    assert_eq!(rows(&site.cluster), "5000");
-
-    site.cluster.stop(pgark_testkit::Stop::Fast);
-    fs::remove_dir_all(site.cluster.data_directory().join("base")).unwrap();
-    let stale = fs::read_dir(&outside).unwrap().next().unwrap().unwrap().path().join("99999");
-    fs::write(&stale, "left over").unwrap();
-    fs::create_dir_all(outside.join("PG_99_other_cluster")).unwrap();
-    site.pgark(&["--delta", "restore"]).expect_success();
-    assert!(!stale.exists());
-    assert!(outside.join("PG_99_other_cluster").exists());
-    site.cluster.start();
-    site.cluster.wait_for_sql("select pg_is_in_recovery()", "f");
-    assert_eq!(rows(&site.cluster), "5000");
-    assert_eq!(site.cluster.sql("select count(*) from more"), "6000");
 }
 
 #[test]
@@ -395,35 +297,4 @@ fn without_recovery_an_offline_backup_starts_as_it_was_shut_down() {
     site.pgark(&[&format!("--pg1-path={}", directory.display()), "--type=none", "restore"]).expect_success();
     assert!(!directory.join("recovery.signal").exists());
     assert_eq!(rows(&recovered(&server, &directory)), "7");
-}
-
-/// A link from the data directory to `place`, to where what was there is moved.
-fn move_out(data_directory: &Path, name: &str, place: &Path) {
-    fs::rename(data_directory.join(name), place).expect("it can be moved");
-    fs_err::os::unix::fs::symlink(place, data_directory.join(name)).expect("it can be linked");
-}
-
-#[test]
-fn what_was_linked_comes_back_in_place() {
-    let server = Server::get(15);
-    let mut site = Site::builder(&server).create();
-    let outside = site.scratch.directory("outside");
-    let data = site.cluster.data_directory().to_owned();
-    move_out(&data, "postgresql.conf", &outside.join("postgresql.conf"));
-    move_out(&data, "pg_wal", &outside.join("wal"));
-    site.cluster.start();
-    site.pgark(&["stanza-create"]).expect_success();
-    site.cluster.sql("create table rows (id int); insert into rows select generate_series(1, 3)");
-    site.backup(&[]);
-    let before = fs::read(outside.join("postgresql.conf")).unwrap();
-    archive_all(&site);
-    site.cluster.stop(pgark_testkit::Stop::Fast);
-    fs::write(outside.join("postgresql.conf"), "not touched by a restore").unwrap();
-    site.pgark(&["--delta", "restore"]).expect_success();
-    assert!(!fs::symlink_metadata(data.join("postgresql.conf")).unwrap().is_symlink());
-    assert!(fs::symlink_metadata(data.join("pg_wal")).unwrap().is_dir());
-    assert_eq!(fs::read(data.join("postgresql.conf")).unwrap(), before);
-    assert_eq!(fs::read_to_string(outside.join("postgresql.conf")).unwrap(), "not touched by a restore");
-    site.cluster.start();
-    assert_eq!(rows(&site.cluster), "3");
 }

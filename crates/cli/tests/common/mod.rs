@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each file of tests uses its part of this")]
 
+pub(crate) mod restoring;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

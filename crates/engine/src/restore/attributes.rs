@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use pgark_repository::manifest::{Attributes, EntryKind, ManifestDocument};
-use pgark_system::directory::Directory;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
 
 use super::place::Place;
@@ -24,18 +23,17 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    /// Looks up the names of a manifest. What this host does not know goes to the owner that `data_directory` has.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub(super) fn new(document: &ManifestDocument, data_directory: &Directory) -> Result<Self> {
-        let is_root = rustix::process::geteuid().is_root();
-        let owner = rustix::fs::fstat(data_directory).map_err(|error| failed("owner", data_directory.path(), error))?;
-        Ok(Self {
+    /// Looks up the names of a manifest. What this host does not know goes to the owner that `data_directory` has, or to
+    /// who runs this, if it does not exist.
+    pub(super) fn new(document: &ManifestDocument, data_directory: &Path) -> Self {
+        let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+        let owner =
+            rustix::fs::stat(data_directory).map_or((user.as_raw(), group.as_raw()), |stat| (stat.st_uid, stat.st_gid));
+        Self {
             users: document.users.iter().map(|name| uzers::get_user_by_name(name).map(|user| user.uid())).collect(),
             groups: document.groups.iter().map(|name| uzers::get_group_by_name(name).map(|one| one.gid())).collect(),
-            substitute: is_root.then_some((owner.st_uid, owner.st_gid)),
-        })
+            substitute: user.is_root().then_some(owner),
+        }
     }
 
     /// Says which names of the manifest this host does not know.
@@ -51,7 +49,7 @@ impl Owners {
     }
 
     /// The owner that something is to have; none where it stays with whoever made it.
-    fn of(&self, attributes: &Attributes) -> Option<(Uid, Gid)> {
+    pub(super) fn of(&self, attributes: &Attributes) -> Option<(Uid, Gid)> {
         let (user, group) = self.substitute?;
         let user = number(&self.users, attributes.user).unwrap_or(user);
         let group = number(&self.groups, attributes.group).unwrap_or(group);

@@ -11,7 +11,7 @@ use pgark_postgres::control::CONTROL_FILE_PATH;
 use pgark_postgres::data_directory::tablespace_oid;
 use pgark_postgres::label::{BACKUP_LABEL_FILE, TABLESPACE_MAP_FILE};
 use pgark_postgres::relation::DatabaseDirectory;
-use pgark_repository::manifest::{Entry, EntryKind, ManifestDocument};
+use pgark_repository::manifest::{Attributes, Entry, EntryKind, ManifestDocument};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -21,6 +21,8 @@ const LATE_FILES: [&str; 3] = [BACKUP_LABEL_FILE, TABLESPACE_MAP_FILE, CONTROL_F
 /// What is in a backup.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
+    /// The attributes of the data directory.
+    pub(super) attributes: Attributes,
     /// The directory that a cluster of the backup's version has in a tablespace, such as `PG_17_202406281`.
     pub(super) version_directory: String,
     /// Links, and what else was asked for, by their paths.
@@ -73,6 +75,9 @@ impl Contents {
     fn note(&mut self, entry: &Entry, asked: &BTreeSet<PathBuf>) {
         let path = as_path(&entry.path);
         let is_directory = entry.kind == EntryKind::Directory;
+        if entry.path.is_empty() {
+            self.attributes = entry.attributes;
+        }
         if entry.link.is_some() || asked.contains(path) {
             let target = entry.link.as_deref().map(|target| as_path(target).to_owned());
             self.named.insert(path.to_owned(), Named { target, is_directory });

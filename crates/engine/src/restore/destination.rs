@@ -10,7 +10,7 @@ use pgark_postgres::control::CONTROL_FILE_PATH;
 use pgark_postgres::process::{Running, running};
 use pgark_system::directory::Directory;
 use pgark_system::durable;
-use rustix::fs::OFlags;
+use rustix::fs::{Gid, OFlags, Uid};
 
 use super::layout::{Layout, Link, LinkKind};
 use super::recovery;
@@ -134,13 +134,19 @@ fn is_empty(directory: &Path) -> Result<bool> {
     }
 }
 
-/// Makes a directory that files are restored below, if it is missing.
+/// Makes a directory that files are restored below, and those above it, if they are missing. They get this owner.
 ///
 /// # Errors
 /// What the file system says.
-pub(super) fn create(directory: &Path) -> Result<()> {
+pub(super) fn create(directory: &Path, owner: Option<(Uid, Gid)>) -> Result<()> {
+    let missing: Vec<&Path> = directory.ancestors().take_while(|above| !above.exists()).collect();
     durable::create_directory_all(directory, 0o700)
-        .map_err(|error| Error::new(ErrorKind::PathCreate, error.to_string()).source(error))
+        .map_err(|error| Error::new(ErrorKind::PathCreate, error.to_string()).source(error))?;
+    let Some((user, group)) = owner else { return Ok(()) };
+    for made in missing {
+        rustix::fs::fchown(Directory::open(made)?, Some(user), Some(group)).map_err(io::Error::from)?;
+    }
+    Ok(())
 }
 
 /// Makes the data directory one that no server starts on, till [`finish`].

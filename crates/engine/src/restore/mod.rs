@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use pgark_postgres::label::TABLESPACE_MAP_FILE;
 use pgark_postgres::recovery::{AUTO_CONFIGURATION_FILE, Recovery};
-use pgark_repository::manifest::{Entry, EntryKind, Manifest, PackUse};
+use pgark_repository::manifest::{Attributes, Entry, EntryKind, Manifest, PackUse};
 use pgark_repository::{PackId, Repository};
 use rustix::fs::OFlags;
 
@@ -84,6 +84,8 @@ fn open_repositories(settings: &RestoreSettings) -> Result<Vec<OpenRepository>> 
 #[derive(Debug)]
 struct Plan {
     mode: Mode,
+    /// The attributes of the data directory.
+    attributes: Attributes,
     layout: Layout,
     /// The directory that the cluster has in each tablespace.
     version_directory: String,
@@ -107,7 +109,7 @@ impl Plan {
         let mode = destination::judge(directory, settings.delta, settings.force, kept)?;
         layout.links().try_for_each(|link| destination::judge_link(&layout, link, mode, &version_directory))?;
         recovery::warn_if_none(settings, document);
-        Ok(Self { mode, layout, version_directory, emptied, recovery, kept })
+        Ok(Self { mode, attributes: contents.attributes, layout, version_directory, emptied, recovery, kept })
     }
 }
 
@@ -133,15 +135,16 @@ impl Restore<'_> {
     fn carry_out(&self) -> Result<u64> {
         let Plan { mode, layout, version_directory, kept, .. } = &self.plan;
         self.warn_of_unarchived_wal()?;
-        destination::create(&self.settings.data_directory)?;
-        let root = Arc::new(Root::open(&self.settings.data_directory)?);
-        let owners = Owners::new(self.manifest.document(), root.directory())?;
+        let owners = Owners::new(self.manifest.document(), &self.settings.data_directory);
         owners.warn_of_unknown(self.manifest.document());
+        let owner = owners.of(&self.plan.attributes);
+        destination::create(&self.settings.data_directory, owner)?;
+        let root = Arc::new(Root::open(&self.settings.data_directory)?);
         destination::begin(root.directory(), layout)?;
         if *mode == Mode::Replace {
             clean::empty(root.directory(), layout, version_directory, kept)?;
         }
-        layout.links().try_for_each(|link| destination::create(link.root()))?;
+        layout.links().try_for_each(|link| destination::create(link.root(), owner))?;
         if *mode == Mode::Delta {
             let removed = clean::remove_foreign(root.directory(), layout, kept, entries(&self.manifest))?;
             let directory = self.settings.data_directory.display();
