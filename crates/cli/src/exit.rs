@@ -67,6 +67,7 @@ impl From<EngineErrorKind> for Code {
             Kind::FileMissing => (55, "FileMissingError"),
             Kind::FileOpen => (41, "FileOpenError"),
             Kind::FileRead => (42, "FileReadError"),
+            Kind::FileRemove => (60, "FileRemoveError"),
             Kind::FileWrite => (64, "FileWriteError"),
             Kind::Format => (29, "FormatError"),
             Kind::LinkDestination => (70, "LinkDestinationError"),
@@ -83,6 +84,7 @@ impl From<EngineErrorKind> for Code {
             Kind::RepositoryInvalid => (103, "RepoInvalidError"),
             Kind::Runtime => (122, "RuntimeError"),
             Kind::Service => (101, "ServiceError"),
+            Kind::Stop => (62, "StopError"),
             Kind::TablespaceMap => (76, "TablespaceMapError"),
             Kind::VersionNotSupported => (46, "VersionNotSupportedError"),
         };

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use pgark_config::{Compression as ConfiguredCompression, Configuration, option};
+use pgark_engine::control::ControlSettings;
 use pgark_engine::stanza::RepositorySettings;
 use pgark_postgres::client::ConnectSettings;
 use pgark_repository::codec::Compression;
@@ -81,6 +82,11 @@ pub(crate) fn connect(configuration: &Configuration) -> Result<ConnectSettings> 
 /// The directory of lock files.
 pub(crate) fn lock_path(configuration: &Configuration) -> PathBuf {
     configuration.path(&option::LOCK_PATH).to_owned()
+}
+
+/// Which stop file is meant.
+pub(crate) fn control(configuration: &Configuration) -> Result<ControlSettings> {
+    Ok(ControlSettings { stanza: optional_stanza(configuration)?, lock_path: lock_path(configuration) })
 }
 
 /// How many workers there are to be.

@@ -164,30 +164,36 @@ static COMMANDS: [Definition; 20] = [
          where there is none and the stanza in each repository that lacks it; what is there already is checked and \
          left as it is.",
     ),
-    later(
+    now(
         Command::StanzaDelete,
         "stanza-delete",
         "delete a stanza from a repository",
-        "Removes every backup and the whole WAL archive of the stanza from one repository.",
+        "Removes every backup and the whole WAL archive of the stanza from one repository. This can't be undone.\n\n\
+         First shut down PostgreSQL and run stop for the stanza. If it is broken off, run it again: it goes on where it \
+         was. When it is done the stop file is removed too. Where there are several repositories, --repo says which \
+         one is meant.",
     ),
-    later(
+    now(
         Command::StanzaUpgrade,
         "stanza-upgrade",
         "tell a stanza of a new PostgreSQL version",
-        "Run it after pg_upgrade, once pgN-path names the new cluster.",
+        "Run it after pg_upgrade, once pgN-path names the new cluster. From then on the stanza takes WAL and backups of \
+         the new cluster, in every repository. Backups and WAL of the old one stay and can be restored.",
     ),
-    later(
+    now(
         Command::Start,
         "start",
         "allow pgark to run again",
         "Takes back what the stop command has forbidden, for one stanza or for all.",
     ),
-    later(
+    now(
         Command::Stop,
         "stop",
         "keep pgark from running",
-        "New commands fail until start is run, for one stanza or for all. Running ones finish, unless --force ends \
-         them.",
+        "Commands that write to a repository fail on this host until start is run, for one stanza or for all: \
+         archive-push, backup, stanza-create, stanza-upgrade, annotate and expire. Running ones finish, unless --force \
+         ends them.\n\n\
+         While archive-push is stopped PostgreSQL keeps its WAL, and the disk of pg_wal fills.",
     ),
     later(
         Command::Verify,

@@ -53,6 +53,8 @@ pub enum ErrorKind {
     FileOpen,
     /// A file can't be read.
     FileRead,
+    /// A file can't be removed.
+    FileRemove,
     /// A file can't be written.
     FileWrite,
     /// Bytes of a format that this program does not know.
@@ -85,6 +87,8 @@ pub enum ErrorKind {
     Runtime,
     /// A storage does not answer, or answers with an error.
     Service,
+    /// The stop command forbids it.
+    Stop,
     /// A tablespace can't be mapped in this way.
     TablespaceMap,
     /// A version of PostgreSQL that is not supported.

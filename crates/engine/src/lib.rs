@@ -7,12 +7,15 @@ pub mod archive_get;
 pub mod archive_push;
 pub mod backup;
 pub mod check;
+pub mod control;
 mod error;
 pub mod info;
 mod lock;
 pub mod restore;
 pub mod stanza;
 pub mod stanza_create;
+pub mod stanza_delete;
+pub mod stanza_upgrade;
 mod wal_path;
 
 pub use error::{Error, ErrorKind, Result};

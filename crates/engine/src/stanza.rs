@@ -12,6 +12,9 @@ use pgark_storage::LocalStorage;
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// What to do where a stanza has another cluster than PostgreSQL.
+pub(crate) const UPGRADE_HINT: &str = "if PostgreSQL was upgraded, run stanza-upgrade";
+
 /// Where a repository is and how it is encrypted.
 #[derive(Debug)]
 pub struct RepositorySettings {
@@ -130,7 +133,7 @@ impl<'repository> Stanza<'repository> {
             "{what} version {}, system-id {} does not match stanza '{}' on repo{} version {}, system-id {}",
             identity.version, identity.system_id, self.name, self.key, current.version, current.system_id
         );
-        Err(Error::new(kind, message).hint("is this the stanza of this cluster?"))
+        Err(Error::new(kind, message).hint("is this the correct stanza?").hint(UPGRADE_HINT))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Creating a stanza, and the repository it is in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pgark_postgres::client::{ConnectSettings, Connection};
@@ -12,7 +12,7 @@ use pgark_system::clock;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock;
-use crate::stanza::{Identity, RepositorySettings};
+use crate::stanza::{Identity, RepositorySettings, UPGRADE_HINT};
 
 /// The stanza that is to be created.
 #[derive(Debug)]
@@ -36,16 +36,25 @@ pub struct StanzaCreateSettings {
 /// # Errors
 /// [`ErrorKind::FileInvalid`] where the stanza is another cluster's; or what the storage or the server says.
 pub fn run(settings: &StanzaCreateSettings) -> Result<()> {
-    let control = ControlFile::read(&settings.data_directory)?;
-    if let Some(connect) = &settings.connection {
-        let connection = Connection::open(connect)?;
-        connection.facts().ensure_same(connection.target(), &settings.data_directory, &control)?;
-    }
+    let control = read_control_file(&settings.data_directory, settings.connection.as_ref())?;
     for repository in &settings.repositories {
         let _lock = lock::acquire(&settings.lock_path, &settings.stanza, "backup", repository.key)?;
         create(settings, repository, &control)?;
     }
     Ok(())
+}
+
+/// The control file of a data directory. The server is asked whether it is its own, if there is a connection.
+///
+/// # Errors
+/// Where the file can't be read, or the server is another cluster's.
+pub(crate) fn read_control_file(data_directory: &Path, connect: Option<&ConnectSettings>) -> Result<ControlFile> {
+    let control = ControlFile::read(data_directory)?;
+    if let Some(connect) = connect {
+        let connection = Connection::open(connect)?;
+        connection.facts().ensure_same(connection.target(), data_directory, &control)?;
+    }
+    Ok(control)
 }
 
 fn create(settings: &StanzaCreateSettings, to: &RepositorySettings, control: &ControlFile) -> Result<()> {
@@ -69,18 +78,20 @@ fn create(settings: &StanzaCreateSettings, to: &RepositorySettings, control: &Co
             ),
         )
         .hint("is this the correct stanza?")
-        .hint("if PostgreSQL was upgraded, the stanza must be upgraded too")),
-        None => Ok(repository.add_cluster(stanza, &first_cluster(control))?),
+        .hint(UPGRADE_HINT)),
+        None => Ok(repository.add_cluster(stanza, &cluster(1, control))?),
     }
 }
 
-fn first_cluster(control: &ControlFile) -> Cluster {
+/// The document of the cluster `id` of a stanza, with an archive of its own.
+pub(crate) fn cluster(id: u32, control: &ControlFile) -> Cluster {
     Cluster {
-        id: 1,
+        id,
         version: control.version.to_string(),
         system_id: control.system_identifier.to_string(),
         control_version: control.version.control_version(),
         catalog_version: control.version.catalog_version(),
         created: clock::now(),
+        archive_of: None,
     }
 }

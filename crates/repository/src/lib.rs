@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod map;
 pub mod names;
 pub mod pack;
+pub mod removal;
 pub mod repository;
 pub mod session;
 pub mod vault;

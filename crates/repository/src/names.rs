@@ -193,6 +193,11 @@ pub fn stanzas() -> Result<Key, Error> {
     key("stanza")
 }
 
+/// Where everything of a stanza is.
+pub fn stanza(stanza: &StanzaName) -> Result<Key, Error> {
+    key(&format!("stanza/{stanza}"))
+}
+
 /// Where the clusters of a stanza are.
 pub fn clusters(stanza: &StanzaName) -> Result<Key, Error> {
     key(&format!("stanza/{stanza}/cluster"))
@@ -243,9 +248,12 @@ pub fn backups(stanza: &StanzaName) -> Result<Key, Error> {
     key(&format!("stanza/{stanza}/backup"))
 }
 
+/// How the name of a backup's manifest ends.
+pub(crate) const MANIFEST: &str = "manifest";
+
 /// The manifest of a backup.
 pub fn manifest(stanza: &StanzaName, label: &Label) -> Result<Key, Error> {
-    key(&format!("stanza/{stanza}/backup/{label}/manifest"))
+    key(&format!("stanza/{stanza}/backup/{label}/{MANIFEST}"))
 }
 
 /// The label of the backup whose manifest has this name; `None` for any other object.

@@ -91,12 +91,16 @@ pub struct Cluster {
     pub catalog_version: u32,
     /// When the stanza got this cluster.
     pub created: Timestamp,
+    /// The number of the cluster whose archive this one goes on with, where the stanza has had the same cluster before;
+    /// otherwise it has an archive of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive_of: Option<u32>,
 }
 
 impl Cluster {
     /// The cluster's archive.
     pub fn archive(&self) -> ArchiveId {
-        ArchiveId { version: self.version.clone(), number: self.id }
+        ArchiveId { version: self.version.clone(), number: self.archive_of.unwrap_or(self.id) }
     }
 }
 
@@ -187,6 +191,16 @@ impl Repository {
             return Ok(());
         }
         let what = format!("it may be read, but to write it takes features {features:?}");
+        Err(Error::Unsupported { object: names::descriptor()?.to_string(), what })
+    }
+
+    /// Checks that this program knows all that it must know to remove.
+    pub(crate) fn check_removable(&self) -> Result<()> {
+        let features = &self.descriptor.features.expire;
+        if features.is_empty() {
+            return self.check_writable();
+        }
+        let what = format!("it may be read, but to remove from it takes features {features:?}");
         Err(Error::Unsupported { object: names::descriptor()?.to_string(), what })
     }
 

@@ -163,6 +163,15 @@ pub trait Storage: Send + Sync + Debug {
     /// Some may be deleted then and some not; it can be called again with the same names.
     fn delete_all(&self, keys: &[Key]) -> Result<()>;
 
+    /// Removes what lies below `prefix` and is no object: unfinished files, empty directories, uploads that were broken
+    /// off. Nobody may be writing there. Where a storage has nothing of that kind, there is nothing to do.
+    ///
+    /// # Errors
+    /// What the storage says.
+    fn sweep(&self, _prefix: &Key) -> Result<()> {
+        Ok(())
+    }
+
     /// Deletes one object; see [`Storage::delete_all`].
     ///
     /// # Errors

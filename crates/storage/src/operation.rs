@@ -31,6 +31,8 @@ pub enum Operation {
     Persist,
     /// [`Storage::delete`](crate::Storage::delete), and each name of [`Storage::delete_all`](crate::Storage::delete_all)
     Delete,
+    /// [`Storage::sweep`](crate::Storage::sweep)
+    Sweep,
 }
 
 impl fmt::Display for Operation {
@@ -44,6 +46,7 @@ impl fmt::Display for Operation {
             Self::List | Self::ListDirectory => "list",
             Self::Persist => "sync",
             Self::Delete => "delete",
+            Self::Sweep => "clear",
         })
     }
 }

@@ -77,11 +77,7 @@ impl SiteBuilder {
         let program = Program::new(env!("CARGO_BIN_EXE_pgark"));
         let scratch = Scratch::new();
         let configuration = scratch.path().join("pgark.conf");
-        let archive_command = format!(
-            "{} --config={} --stanza={STANZA} archive-push %p",
-            program.path().display(),
-            configuration.display()
-        );
+        let archive_command = archive_command(&program, &configuration);
         let mut builder = Cluster::builder(&self.server)
             .wal_segment_size_mib(1)
             .checksums(self.checksums)
@@ -150,6 +146,11 @@ impl Site {
     /// The configuration file.
     pub(crate) fn configuration_file(&self) -> PathBuf {
         self.scratch.path().join("pgark.conf")
+    }
+
+    /// The `archive_command` of a server that archives to the stanza.
+    pub(crate) fn archive_command(&self) -> String {
+        archive_command(&self.program, &self.configuration_file())
     }
 
     /// Replaces text in the configuration file, which must be there.
@@ -260,6 +261,10 @@ impl Site {
         let path = self.scratch.write(&format!("lock/{name}"), "");
         FileLock::try_acquire(&path).expect("the file can be locked").expect("nobody else has locked it")
     }
+}
+
+fn archive_command(program: &Program, configuration: &Path) -> String {
+    format!("{} --config={} --stanza={STANZA} archive-push %p", program.path().display(), configuration.display())
 }
 
 /// A path as an argument.

@@ -114,12 +114,13 @@ options! {
             .no_effect("stanza-create never overwrites what is in a repository");
 
     STANZA_DELETE_FORCE, "force", "delete the stanza although PostgreSQL is running",
-        "Without it the cluster must be shut down."
-        => boolean("n").on_command_line().of(&[StanzaDelete]).later();
+        "Without it the cluster must be shut down, and no other host may be at work on the stanza. The stop file must be \
+         there all the same."
+        => boolean("n").on_command_line().of(&[StanzaDelete]);
 
     STOP_FORCE, "force", "end running commands",
-        "Without it they finish."
-        => boolean("n").on_command_line().of(&[Stop]).later();
+        "Every command that holds a lock of the stanza, or of any stanza, gets a signal to end. Without it they finish."
+        => boolean("n").on_command_line().of(&[Stop]);
 
     INFO_OUTPUT, "output", "the form of the output",
         "JSON has pgBackRest's keys."

@@ -267,5 +267,6 @@ pub(crate) fn cluster() -> Cluster {
         control_version: 1700,
         catalog_version: 202_406_281,
         created: "2026-11-20T08:00:00Z".parse().unwrap(),
+        archive_of: None,
     }
 }

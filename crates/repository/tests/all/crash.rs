@@ -29,7 +29,7 @@ fn items(text: &str) -> Vec<Item> {
 }
 
 /// All that is done from `stanza-create` to the second backup, each step only where it is not done yet.
-fn work(storage: Arc<dyn Storage>, encryption: &Encryption) -> Result<()> {
+pub(crate) fn work(storage: Arc<dyn Storage>, encryption: &Encryption) -> Result<()> {
     let repository = &create(storage, encryption)?;
     if repository.clusters(&stanza())?.is_empty() {
         repository.add_cluster(&stanza(), &cluster())?;
@@ -55,7 +55,7 @@ fn work(storage: Arc<dyn Storage>, encryption: &Encryption) -> Result<()> {
 }
 
 /// What a fresh program finds: whatever is listed is whole.
-fn check(storage: &Arc<dyn Storage>, encryption: &Encryption) -> Result<usize> {
+pub(crate) fn check(storage: &Arc<dyn Storage>, encryption: &Encryption) -> Result<usize> {
     let repository = match Repository::open(Arc::clone(storage), encryption) {
         Err(Error::NoRepository { .. }) => return Ok(0),
         opened => opened?,

@@ -4,7 +4,7 @@ use pgark_repository::container::ObjectKind;
 use pgark_repository::manifest::Manifest;
 use pgark_repository::names;
 use pgark_repository::pack::Pack;
-use pgark_repository::{Encryption, Error, PackId, Repository};
+use pgark_repository::{Encryption, Error, PackId, Repository, removal};
 use pgark_storage::{Key, MemoryStorage, PutMode, Storage as _};
 use std::sync::Arc;
 use ulid::Ulid;
@@ -246,6 +246,13 @@ fn a_repository_may_be_read_where_it_may_not_be_written() {
     match repository.add_cluster(&stanza(), &crate::backups::cluster()) {
         Err(Error::Unsupported { object, what }) => assert!(object == "pgark.repo" && what.contains("holograms")),
         other => panic!("{other:?}"),
+    }
+    for what in ["write", "expire"] {
+        let repository = descriptor(|document| document["features"][what] = vec!["holograms"].into()).unwrap();
+        match removal::remove_stanza::<Error>(&repository, &stanza(), &|| Ok(())) {
+            Err(Error::Unsupported { object, what }) => assert!(object == "pgark.repo" && what.contains("holograms")),
+            other => panic!("{other:?}"),
+        }
     }
 }
 

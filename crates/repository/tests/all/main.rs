@@ -16,6 +16,7 @@ mod lifecycle;
 mod manifest;
 mod pack;
 mod properties;
+mod removal;
 mod restore;
 mod room;
 mod sample;

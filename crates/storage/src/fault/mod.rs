@@ -302,6 +302,10 @@ impl Storage for FaultyStorage {
     fn delete_all(&self, keys: &[Key]) -> Result<()> {
         keys.iter().try_for_each(|key| self.perform(Operation::Delete, Some(key), |_| self.inner.delete(key)))
     }
+
+    fn sweep(&self, prefix: &Key) -> Result<()> {
+        self.perform(Operation::Sweep, Some(prefix), |_| self.inner.sweep(prefix))
+    }
 }
 
 #[derive(Debug)]

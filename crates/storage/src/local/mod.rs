@@ -9,6 +9,7 @@
 //! disk that is no longer mounted is [`ErrorKind::RootMissing`].
 
 mod list;
+mod sweep;
 mod tree;
 mod writer;
 
@@ -281,6 +282,20 @@ impl Storage for LocalStorage {
         prepared
             .and_then(|()| durable::sync_directory(&self.place.path(directory.as_ref())))
             .map_err(|error| self.place.error(kind_of(&error), Operation::Persist, Some(key), error))
+    }
+
+    fn sweep(&self, prefix: &Key) -> Result<()> {
+        let root = self.root(Operation::Sweep, Some(prefix))?;
+        sweep::below(&root, prefix)
+            .map_err(|error| self.place.error(kind_of(&error), Operation::Sweep, Some(prefix), error))?;
+        let mut above = prefix.parent();
+        while let Some(directory) = above {
+            if !self.remove_if_empty(&root, &directory)? {
+                return self.sync(Some(&directory));
+            }
+            above = directory.parent();
+        }
+        self.sync(None)
     }
 
     fn delete_all(&self, keys: &[Key]) -> Result<()> {

@@ -228,6 +228,7 @@ mod tests {
             control_version: 1300,
             catalog_version: 202_209_061,
             created: Timestamp::UNIX_EPOCH,
+            archive_of: None,
         };
         let parse = |name: &str| name.parse().unwrap();
         ClusterReport { cluster, segments: segments.map(|(first, last)| (parse(first), parse(last))) }
