@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use pgark_fuzz::wal::{Builder, Content, SEGMENT};
 use pgark_postgres::Version;
 use pgark_postgres::wal::RecordStream;
-use pgark_postgres::wal::find::TransactionSearch;
+use pgark_postgres::wal::find::{TransactionSearch, Wanted};
 use pgark_postgres::wal::join::{RangeSummariser, summarise};
 use pgark_postgres::wal::segment::{SegmentAnalysis, analyse};
 
@@ -63,7 +63,7 @@ fuzz_target!(|input: Input| {
         assert_eq!(joined.summary.usable(), summary.usable());
     }
     let mut stream = RecordStream::default();
-    let mut search = TransactionSearch::new(1);
+    let mut search = TransactionSearch::new(Wanted::Transaction(1));
     for segment in bytes.chunks(SEGMENT) {
         let _may_fail = stream.push(segment, |_, record| assert!(record.bytes.len() >= 24));
         let _may_fail = search.push(segment);

@@ -252,6 +252,89 @@ fn a_cluster_goes_on_and_is_restored_along_its_new_timeline() {
 }
 
 #[test]
+fn what_lies_on_a_timeline_that_was_left_is_not_forgotten() {
+    let server = Server::get(17);
+    let mut site = site_with_backup(&server);
+    let first = commit_row(&site, 11);
+    let second = commit_row(&site, 12);
+    let moment = site.cluster.sql(
+        "select to_char(pg_xact_commit_timestamp(xmin) + '1 ms', 'YYYY-MM-DD HH24:MI:SS.USOF') from rows where id = 12",
+    );
+    let lsn = site.cluster.current_lsn();
+    site.cluster.sql("select pg_create_restore_point('only here')");
+    commit_row(&site, 13);
+    archive_all(&site);
+    site.cluster.stop(pgark_testkit::Stop::Fast);
+    let back = ["--delta", "--type=xid", &format!("--target={first}"), "--target-action=promote", "restore"];
+    site.pgark(&back).expect_success();
+    site.cluster.start();
+    site.cluster.wait_for_sql("select pg_is_in_recovery()", "f");
+    // The same transaction ids and positions once more.
+    site.cluster.sql("insert into rows select generate_series(100, 20000)");
+    for row in 20..25 {
+        commit_row(&site, row);
+    }
+    archive_all(&site);
+
+    let lies_also = "lies also on timeline 1, and what that has after";
+    let promote = "--target-action=promote";
+    for (name, kind, target, expected) in [
+        ("time", "--type=time", &moment, ["11", "12"]),
+        ("lsn", "--type=lsn", &lsn, ["11", "12"]),
+        ("xid", "--type=xid", &second, ["19912", "12"]),
+    ] {
+        let target = format!("--target={target}");
+        let arguments = [kind, target.as_str(), promote];
+        let (newest, old) = (site.scratch.path().join(name), site.scratch.path().join(format!("{name}-1")));
+        let finished = restore_into(&site, &newest, &arguments).expect_success();
+        assert!(finished.stdout.contains(lies_also), "{name}: {}", finished.report());
+        let finished = restore_into(&site, &old, &[&arguments[..], &["--target-timeline=1"]].concat()).expect_success();
+        assert!(!finished.stdout.contains("WARN"), "{name}: {}", finished.report());
+        assert_eq!([newest, old].map(|directory| rows(&recovered(&server, &directory))), expected, "{name}");
+    }
+    let never = site.scratch.path().join("never");
+    let finished = restore_into(&site, &never, &["--type=name", "--target=only here"]).expect_code(75);
+    assert!(finished.stdout.contains("timeline 1, which is not followed, has it"), "{}", finished.report());
+    let finished = restore_into(&site, &never, &["--target-timeline=0x9"]).expect_code(55);
+    assert!(finished.stdout.contains("timeline 9 is not in the archive"), "{}", finished.report());
+    assert!(!never.exists());
+}
+
+#[test]
+fn a_backup_is_not_passed_over_for_the_timeline_of_a_copy() {
+    let server = Server::get(18);
+    let site = site_with_backup(&server);
+    commit_row(&site, 11);
+    archive_all(&site);
+    // A copy that was not kept from archiving, while the cluster goes on and is backed up.
+    let directory = site.scratch.path().join("copy");
+    let path = format!("--pg1-path={}", directory.display());
+    let (program, configuration) = (site.program.path().display(), site.configuration_file());
+    let command = format!("{program} --config={} --stanza=demo {path} archive-push %p", configuration.display());
+    site.pgark(&[&path, &format!("--recovery-option=archive_command={command}"), "restore"]).expect_success();
+    let copy = recovered(&server, &directory);
+    let segment = copy.switch_wal();
+    copy.wait_for_archived(&segment);
+    drop(copy);
+    commit_row(&site, 12);
+    let label = site.backup(&[]);
+    commit_row(&site, 13);
+    archive_all(&site);
+
+    let never = site.scratch.path().join("never");
+    let finished = restore_into(&site, &never, &[]).expect_code(58);
+    let said = format!("before backup set {label} ended");
+    assert!(finished.stdout.contains("target timeline 2 left timeline 1 at"), "{}", finished.report());
+    assert!(finished.stdout.contains(&said), "{}", finished.report());
+    assert!(finished.stdout.contains("use --target-timeline=current"), "{}", finished.report());
+    assert!(!never.exists());
+    let current = restore(&site, "current", &["--target-timeline=current"]);
+    assert_eq!(rows(&recovered(&server, &current)), "13");
+    let latest = restore(&site, "latest", &["--target-timeline=latest"]);
+    assert_eq!(rows(&recovered(&server, &latest)), "11");
+}
+
+#[test]
 fn an_interrupted_restore_cannot_be_started_and_can_be_repeated() {
     let server = Server::get(18);
     let site = site_with_backup(&server);
@@ -294,7 +377,16 @@ fn without_recovery_an_offline_backup_starts_as_it_was_shut_down() {
         restore_into(&site, &site.scratch.path().join("never"), &["--type=time", "--target=2020-01-01 00:00:00+00"]);
     assert!(before.expect_code(75).stdout.contains("lies before the end of the oldest backup set"));
     let directory = site.scratch.path().join("offline");
-    site.pgark(&[&format!("--pg1-path={}", directory.display()), "--type=none", "restore"]).expect_success();
-    assert!(!directory.join("recovery.signal").exists());
+    let path = format!("--pg1-path={}", directory.display());
+    for (arguments, recovers) in
+        [(&["--type=none"][..], false), (&["--delta"], false), (&["--delta", "--type=default"], true)]
+    {
+        site.pgark(&[&[path.as_str(), "restore"], arguments].concat()).expect_success();
+        assert_eq!(directory.join("recovery.signal").exists(), recovers, "{arguments:?}");
+    }
+    // With settings of a recovery, recovery it is.
+    restore_into(&site, &directory, &["--delta"]).expect_success();
+    assert!(directory.join("recovery.signal").exists());
+    site.pgark(&[&path, "--delta", "restore"]).expect_success();
     assert_eq!(rows(&recovered(&server, &directory)), "7");
 }

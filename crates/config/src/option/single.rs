@@ -30,7 +30,8 @@ options! {
         ]).on_command_line().of(&[Info]);
 
     RESTORE_TYPE, "type", "how far to recover",
-        "Says which recovery settings are written into the restored cluster."
+        "Says which recovery settings are written into the restored cluster. Where it is not given, an offline backup is \
+         restored with none, unless another option asks for recovery settings."
         => choice(&[
             now("default", "to the end of the archive"),
             now("preserve", "as the settings say that are there already"),

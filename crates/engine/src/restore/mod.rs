@@ -1,6 +1,7 @@
 //! Bringing a backup back.
 
 mod attributes;
+mod branch;
 mod clean;
 mod contents;
 mod databases;
@@ -44,17 +45,18 @@ use crate::stanza::OpenRepository;
 /// # Errors
 /// Any failure. What makes no sense is refused before anything is touched; if something fails later, the directory can't
 /// be started as a cluster.
-pub fn run(settings: &RestoreSettings) -> Result<RestoreReport> {
-    let recovery = recovery::recovery(settings)?;
-    let repositories = open_repositories(settings)?;
-    let choice = select::choose(settings, &repositories)?;
+pub fn run(mut settings: RestoreSettings) -> Result<RestoreReport> {
+    recovery::check(&settings)?;
+    let repositories = open_repositories(&settings)?;
+    let choice = select::choose(&settings, &repositories)?;
     let key = choice.stanza.key();
     let _lock = lock::acquire(&settings.lock_path, &settings.stanza, "restore", key)?;
     let (repository, label) = (choice.stanza.repository(), choice.label);
     let manifest = Manifest::open(repository, &settings.stanza, &label)?;
     tracing::info!("repo{key}: restore backup set {label}");
-    let plan = Plan::new(settings, &manifest, recovery)?;
-    let restore = Restore { settings, repository, packs: manifest.packs()?, manifest, plan };
+    settings.target = settings.target_for(manifest.document());
+    let plan = Plan::new(&settings, &manifest)?;
+    let restore = Restore { settings: &settings, repository, packs: manifest.packs()?, manifest, plan };
     let fetched = restore.carry_out()?;
     let totals = restore.manifest.document().totals;
     Ok(RestoreReport { label, repository: key, files: totals.files, size: totals.size, fetched })
@@ -96,7 +98,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(settings: &RestoreSettings, manifest: &Manifest<'_>, recovery: Option<Recovery>) -> Result<Self> {
+    fn new(settings: &RestoreSettings, manifest: &Manifest<'_>) -> Result<Self> {
         let document = manifest.document();
         let asked: BTreeSet<PathBuf> = settings.relocation.links.iter().map(|(link, _)| link.into()).collect();
         let contents = Contents::read(document, entries(manifest), &manifest.late_entries()?, &asked)?;
@@ -109,6 +111,7 @@ impl Plan {
         let mode = destination::judge(directory, settings.delta, settings.force, kept)?;
         layout.links().try_for_each(|link| destination::judge_link(&layout, link, mode, &version_directory))?;
         recovery::warn_if_none(settings, document);
+        let recovery = recovery::recovery(settings);
         Ok(Self { mode, attributes: contents.attributes, layout, version_directory, emptied, recovery, kept })
     }
 }

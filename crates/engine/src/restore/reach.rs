@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use jiff::Timestamp;
 use pgark_postgres::Lsn;
 use pgark_postgres::recovery::TargetTimeline;
-use pgark_postgres::wal::find::TransactionSearch;
+use pgark_postgres::wal::find::{FoundTransaction, TransactionSearch, Wanted};
 use pgark_postgres::wal::history::TimelineHistory;
 use pgark_postgres::wal::join::{Crossing, Joiner};
-use pgark_postgres::wal::name::{SegmentName, SegmentSize, Timeline};
+use pgark_postgres::wal::name::{SegmentName, SegmentSize, Timeline, WalFileName};
 use pgark_postgres::wal::segment::SegmentAnalysis;
 use pgark_postgres::wal::times::{NotableEvent, TimeIndex};
 use pgark_repository::wal::Archive;
@@ -62,7 +62,7 @@ impl<'repository> Reach<'repository> {
             Some(TargetTimeline::Number(timeline)) => timeline,
             Some(TargetTimeline::Latest) | None => newest_timeline(&archive, start)?,
         };
-        let history = read_history(&archive, timeline)?;
+        let history = read_history(&archive, start, timeline)?;
         Ok(Self { archive, size, history, directories: HashMap::new() })
     }
 
@@ -71,9 +71,39 @@ impl<'repository> Reach<'repository> {
         self.history.contains(timeline) && self.history.switch_of(timeline).is_none_or(|switch| lsn <= switch)
     }
 
+    /// Where this history leaves `timeline`, if it comes by it.
+    pub(super) fn leaves(&self, timeline: Timeline) -> Option<Lsn> {
+        self.history.switch_of(timeline)
+    }
+
     /// The timeline that recovery would end on.
     pub(super) fn timeline(&self) -> Timeline {
         self.history.timeline()
+    }
+
+    /// The timelines in the archive that recovery from a backup which is consistent at `lsn` of `start` could follow
+    /// instead of this one, oldest first, each with where it parts from this one.
+    ///
+    /// # Errors
+    /// Where a history file can't be read or understood.
+    pub(super) fn branches(&self, start: Timeline, lsn: Lsn) -> Result<Vec<(Self, Lsn)>> {
+        let histories = self.archive.histories()?;
+        let numbers = histories.iter().filter_map(|file| match file.parse() {
+            Ok(WalFileName::History(timeline)) => Some(timeline),
+            _ => None,
+        });
+        let mut timelines: BTreeSet<Timeline> = numbers.chain([start]).collect();
+        timelines.remove(&self.timeline());
+        let mut branches = Vec::new();
+        for timeline in timelines {
+            let history = read_history(&self.archive, start, timeline)?;
+            let parts = history.parts_from(&self.history);
+            let branch = Self { archive: self.archive.clone(), size: self.size, history, directories: HashMap::new() };
+            if branch.contains(start, lsn) {
+                branches.push((branch, parts));
+            }
+        }
+        Ok(branches)
     }
 
     /// The first segment from that of `from` on that the archive lacks.
@@ -152,13 +182,38 @@ impl<'repository> Reach<'repository> {
         })?;
         let mut found = Vec::new();
         for (segment, goes_on) in candidates {
-            found.extend(self.search(segment, goes_on, xid)?);
+            found.extend(self.search(segment, goes_on, Wanted::Transaction(xid))?.map(|found| found.lsn));
         }
         Ok(found)
     }
 
-    fn search(&self, segment: SegmentName, goes_on: bool, xid: u32) -> Result<Option<Lsn>> {
-        let mut search = TransactionSearch::new(xid);
+    /// The first end of a transaction whose record does not begin before `from`.
+    ///
+    /// # Errors
+    /// Damage, or the storage's error.
+    pub(super) fn first_end(&mut self, from: Lsn) -> Result<Option<FoundTransaction>> {
+        let end = self.first_missing(from)?;
+        let mut next: Option<SegmentAnalysis> = None;
+        for number in self.size.segment_of(from)..end {
+            let Some(segment) = self.history.segment(number, self.size) else { break };
+            let analysis = next.take().map_or_else(|| self.analysis(segment), Ok)?;
+            next = match self.after(segment).filter(|_| number + 1 < end) {
+                Some(after) => Some(self.analysis(after)?),
+                None => None,
+            };
+            let crossing = next.as_ref().and_then(|next| crossing(&analysis, next));
+            let read = Read { segment, analysis, crossing };
+            if read.times().any(|times| times.ends().is_some())
+                && let Some(found) = self.search(segment, read.crossing.is_some(), Wanted::From(from))?
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn search(&self, segment: SegmentName, goes_on: bool, wanted: Wanted) -> Result<Option<FoundTransaction>> {
+        let mut search = TransactionSearch::new(wanted);
         let next = goes_on.then(|| self.after(segment)).flatten();
         for segment in std::iter::once(segment).chain(next) {
             let name = segment.to_string();
@@ -167,8 +222,8 @@ impl<'repository> Reach<'repository> {
                 bytes.extend_from_slice(&data?);
             }
             let found = search.push(&bytes).map_err(|error| not_understood(&name, &error.to_string()))?;
-            if let Some(found) = found {
-                return Ok(Some(found.lsn));
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
@@ -237,12 +292,20 @@ fn newest_timeline(archive: &Archive<'_>, start: Timeline) -> Result<Timeline> {
     Ok(newest)
 }
 
-fn read_history(archive: &Archive<'_>, timeline: Timeline) -> Result<TimelineHistory> {
+/// The history of a timeline for a recovery that begins on `start`.
+fn read_history(archive: &Archive<'_>, start: Timeline, timeline: Timeline) -> Result<TimelineHistory> {
     let file = timeline.history_file_name();
     let bytes = match archive.history(&file) {
         Ok(bytes) => bytes,
-        // The first timeline has no history file, and one that is missing is as PostgreSQL takes it: no ancestors.
-        Err(error) if error.is_not_found() => return Ok(TimelineHistory::without_ancestors(timeline)),
+        // The first timeline has no history file; and that of the timeline where recovery begins is not needed.
+        Err(error) if error.is_not_found() && (timeline == start || timeline == Timeline(1)) => {
+            return Ok(TimelineHistory::without_ancestors(timeline));
+        }
+        Err(error) if error.is_not_found() => {
+            let message = format!("timeline {timeline} is not in the archive: it has no history file '{file}'");
+            return Err(Error::new(ErrorKind::FileMissing, message)
+                .hint("use --target-timeline=latest for the newest, or current for that of the backup"));
+        }
         Err(error) => return Err(error.into()),
     };
     TimelineHistory::parse(timeline, &String::from_utf8_lossy(&bytes)).map_err(|error| {

@@ -20,15 +20,29 @@ pub(super) const FILES: [&str; 3] = [AUTO_CONFIGURATION_FILE, SignalFile::Recove
 /// What of a directory's permissions the files in it get.
 const READING_AND_WRITING: u32 = 0o644;
 
-/// The recovery that is asked for; none where the settings in the data directory stay, or are not needed.
+/// Makes sure that the settings that are asked for make sense.
 ///
 /// # Errors
-/// [`ErrorKind::OptionInvalid`] where settings are asked for that make no sense.
-pub(super) fn recovery(settings: &RestoreSettings) -> Result<Option<Recovery>> {
+/// [`ErrorKind::OptionInvalid`].
+pub(super) fn check(settings: &RestoreSettings) -> Result<()> {
+    let kind = match settings.target {
+        RestoreTarget::Preserve => "preserve",
+        RestoreTarget::None => "none",
+        _ => return recovery(settings).map_or(Ok(()), |recovery| recovery.settings().map(drop).map_err(invalid)),
+    };
+    if !settings.archive_off {
+        return Ok(());
+    }
+    let message = format!("option 'archive-mode' = 'off' is not valid with option 'type' = '{kind}'");
+    Err(Error::new(ErrorKind::OptionInvalid, message).hint("this type of restore writes no settings"))
+}
+
+/// The recovery that is asked for; none where the settings in the data directory stay, or are not needed.
+pub(super) fn recovery(settings: &RestoreSettings) -> Option<Recovery> {
     let exclusive = settings.exclusive;
     let target = match &settings.target {
-        RestoreTarget::None | RestoreTarget::Preserve => return ensure_archiving_stays(settings).map(|()| None),
-        RestoreTarget::Default => RecoveryTarget::EndOfArchive,
+        RestoreTarget::None | RestoreTarget::Preserve => return None,
+        RestoreTarget::Default | RestoreTarget::Unspecified => RecoveryTarget::EndOfArchive,
         RestoreTarget::Standby => RecoveryTarget::Standby,
         RestoreTarget::Immediate => RecoveryTarget::Immediate,
         RestoreTarget::Time { text, .. } => RecoveryTarget::Time { time: text.clone(), exclusive },
@@ -36,25 +50,14 @@ pub(super) fn recovery(settings: &RestoreSettings) -> Result<Option<Recovery>> {
         RestoreTarget::Lsn(lsn) => RecoveryTarget::Lsn { lsn: *lsn, exclusive },
         RestoreTarget::Name(name) => RecoveryTarget::Name(name.clone()),
     };
-    let recovery = Recovery {
+    Some(Recovery {
         target,
         timeline: settings.timeline,
         action: settings.action,
         restore_command: settings.restore_command.clone(),
         archive_off: settings.archive_off,
         options: settings.recovery_options.clone(),
-    };
-    recovery.settings().map_err(invalid)?;
-    Ok(Some(recovery))
-}
-
-fn ensure_archiving_stays(settings: &RestoreSettings) -> Result<()> {
-    if !settings.archive_off {
-        return Ok(());
-    }
-    let kind = if settings.target == RestoreTarget::Preserve { "preserve" } else { "none" };
-    let message = format!("option 'archive-mode' = 'off' is not valid with option 'type' = '{kind}'");
-    Err(Error::new(ErrorKind::OptionInvalid, message).hint("this type of restore writes no settings"))
+    })
 }
 
 fn invalid(error: InvalidSetting) -> Error {

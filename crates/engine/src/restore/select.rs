@@ -8,6 +8,7 @@ use pgark_postgres::wal::name::{SegmentSize, Timeline};
 use pgark_repository::Label;
 use pgark_repository::manifest::{Manifest, ManifestDocument};
 
+use super::branch::{self, Branch};
 use super::reach::{Reach, WindowEnd};
 use super::{RestoreSettings, RestoreTarget};
 use crate::error::{Error, ErrorKind, Result};
@@ -52,11 +53,17 @@ fn choose_in<'repository>(
     let mut refusals = Vec::new();
     for backup in &backups {
         match judge(settings, &stanza, backup)? {
-            Verdict::Serves => return Ok(Choice { stanza, label: backup.label.clone() }),
+            Verdict::Serves => {
+                warn_of_branch(settings, &stanza, backup);
+                return Ok(Choice { stanza, label: backup.label.clone() });
+            }
+            // An older backup that lies on the way there must not take the place of one that does not, unless the user
+            // knows of the timeline: it may be that of a copy, and the cluster has gone on without it.
+            Verdict::Refused(Refusal::OffTimeline(error)) if settings.timeline.is_none() => return Err(error),
             Verdict::Refused(refusal) => refusals.push(refusal),
         }
     }
-    Err(refused(settings, &stanza, &backups, &refusals))
+    Err(refused(settings, &stanza, &backups, refusals))
 }
 
 /// The backups in question, newest first: the one that the user names, or all.
@@ -92,8 +99,8 @@ enum Refusal {
     TooLate,
     /// The WAL to the target is not in the archive.
     NotReached,
-    /// It does not lie on the way to the timeline.
-    OffTimeline(Timeline),
+    /// It does not lie on the way to the timeline; the error that says so.
+    OffTimeline(Error),
 }
 
 fn judge(settings: &RestoreSettings, stanza: &Stanza<'_>, backup: &ManifestDocument) -> Result<Verdict> {
@@ -108,7 +115,7 @@ fn judge(settings: &RestoreSettings, stanza: &Stanza<'_>, backup: &ManifestDocum
     let mut reach = reach(settings, stanza, backup)?;
     let timeline = Timeline(backup.stop.timeline);
     if !reach.contains(timeline, consistent) {
-        return Ok(Verdict::Refused(Refusal::OffTimeline(reach.timeline())));
+        return Ok(Verdict::Refused(Refusal::OffTimeline(off_timeline(&reach, backup, consistent))));
     }
     let is_reached = match target {
         RestoreTarget::Time { time, .. } => reach.has_end_after(consistent, *time, settings.exclusive)?,
@@ -117,13 +124,56 @@ fn judge(settings: &RestoreSettings, stanza: &Stanza<'_>, backup: &ManifestDocum
         RestoreTarget::Transaction(xid) => {
             reach.ends_of_transaction(consistent, *xid)?.iter().any(|lsn| *lsn >= consistent)
         }
-        RestoreTarget::Default
+        RestoreTarget::Unspecified
+        | RestoreTarget::Default
         | RestoreTarget::Standby
         | RestoreTarget::Immediate
         | RestoreTarget::Preserve
         | RestoreTarget::None => true,
     };
     if is_reached { Ok(Verdict::Serves) } else { Ok(Verdict::Refused(Refusal::NotReached)) }
+}
+
+/// The error that a backup does not lie on the way to the timeline that recovery would follow.
+fn off_timeline(reach: &Reach<'_>, backup: &ManifestDocument, consistent: Lsn) -> Error {
+    let (target, own, label) = (reach.timeline(), backup.stop.timeline, &backup.label);
+    let message = match reach.leaves(Timeline(own)) {
+        Some(fork) => {
+            format!(
+                "target timeline {target} left timeline {own} at {fork}, before backup set {label} ended at {consistent}"
+            )
+        }
+        None => format!("timeline {own} of backup set {label} is not in the history of target timeline {target}"),
+    };
+    Error::new(ErrorKind::DatabaseMismatch, message)
+        .hint("was the target timeline begun by a standby promoted by mistake, or by a copy restored without --archive-mode=off?")
+        .hint("use --target-timeline=current to recover along the timeline of the backup")
+        .hint(format!("use --target-timeline=latest to recover along timeline {target}, from the newest backup set on the way there"))
+}
+
+/// Another timeline on which the target may have been meant, if the user has not said which one to follow.
+fn branch(settings: &RestoreSettings, stanza: &Stanza<'_>, backup: &ManifestDocument) -> Result<Option<Branch>> {
+    use RestoreTarget::{Lsn, Name, Time, Transaction};
+    let is_a_point = matches!(settings.target, Time { .. } | Lsn(_) | Transaction(_) | Name(_));
+    if settings.timeline.is_some() || !is_a_point {
+        return Ok(None);
+    }
+    let mut followed = reach(settings, stanza, backup)?;
+    branch::find(&settings.target, &mut followed, Timeline(backup.stop.timeline), consistent_at(backup)?)
+}
+
+/// Says that the newest timeline is followed, where another one has what the user may have in mind.
+fn warn_of_branch(settings: &RestoreSettings, stanza: &Stanza<'_>, backup: &ManifestDocument) {
+    match branch(settings, stanza, backup) {
+        Ok(None) => {}
+        Ok(Some(Branch { timeline, parts })) => tracing::warn!(
+            "{} lies also on timeline {timeline}, and what that has after {parts} is not recovered: the newest timeline is followed\nHINT: use --target-timeline={timeline} to recover along timeline {timeline}, or --target-timeline=latest if this is what you intended",
+            describe(&settings.target)
+        ),
+        Err(error) => {
+            tracing::warn!("unable to look for the target on other timelines: {}", error.full_message());
+        }
+    }
 }
 
 /// Where the backup is consistent.
@@ -150,7 +200,7 @@ fn refused(
     settings: &RestoreSettings,
     stanza: &Stanza<'_>,
     backups: &[ManifestDocument],
-    refusals: &[Refusal],
+    refusals: Vec<Refusal>,
 ) -> Error {
     let invalid = |message: String| Error::new(ErrorKind::BackupSetInvalid, message);
     let Some(oldest) = backups.last() else {
@@ -162,18 +212,25 @@ fn refused(
         .hint("run a backup first, and info to see the backup sets that there are");
     };
     let target = describe(&settings.target);
-    if refusals.iter().any(|refusal| matches!(refusal, Refusal::NotReached)) {
-        return invalid(format!("{target} can't be reached with the WAL in the archive of repo{}", stanza.key()))
-            .hint(window(settings, stanza, oldest))
-            .hint("use --type=default to recover to the end of the archive");
+    if let Some(backup) = refusals.iter().zip(backups).find_map(|(refusal, backup)| match refusal {
+        Refusal::NotReached => Some(backup),
+        Refusal::TooLate | Refusal::OffTimeline(_) => None,
+    }) {
+        let error = invalid(format!("{target} can't be reached with the WAL in the archive of repo{}", stanza.key()))
+            .hint(window(settings, stanza, oldest));
+        return match branch(settings, stanza, backup) {
+            Ok(Some(branch)) => error.hint(format!(
+                "timeline {0}, which is not followed, has it: use --target-timeline={0} to recover along that one",
+                branch.timeline
+            )),
+            // What can't be found out must not hide what is wrong.
+            Ok(None) | Err(_) => error.hint("use --type=default to recover to the end of the archive"),
+        };
     }
-    let off_timeline = refusals.iter().find_map(|refusal| match refusal {
-        Refusal::OffTimeline(timeline) => Some(timeline.0),
-        _ => None,
-    });
-    if let Some(timeline) = off_timeline {
-        return invalid(format!("no backup set lies on the way to {target} on timeline {timeline}"))
-            .hint("use --target-timeline=current to stay on the timeline of the backup");
+    for refusal in refusals {
+        if let Refusal::OffTimeline(error) = refusal {
+            return error;
+        }
     }
     let which = if settings.set.is_some() { "backup set" } else { "the oldest backup set," };
     invalid(format!("{target} lies before the end of {which} {}", oldest.label)).hint(window(settings, stanza, oldest))
@@ -204,7 +261,9 @@ fn local(time: Timestamp) -> String {
 
 fn describe(target: &RestoreTarget) -> String {
     match target {
-        RestoreTarget::Default | RestoreTarget::Standby => "the end of the archive".to_owned(),
+        RestoreTarget::Unspecified | RestoreTarget::Default | RestoreTarget::Standby => {
+            "the end of the archive".to_owned()
+        }
         RestoreTarget::Immediate => "the point of consistency".to_owned(),
         RestoreTarget::Time { text, .. } => format!("target time '{text}'"),
         RestoreTarget::Transaction(xid) => format!("target transaction {xid}"),

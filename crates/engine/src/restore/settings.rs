@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use pgark_postgres::Lsn;
 use pgark_postgres::recovery::{TargetAction, TargetTimeline};
+use pgark_repository::manifest::ManifestDocument;
 use pgark_repository::{Label, StanzaName};
 
 use crate::stanza::RepositorySettings;
@@ -12,6 +13,9 @@ use crate::stanza::RepositorySettings;
 /// How far a restored cluster is to recover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RestoreTarget {
+    /// As it suits the backup: to the end of the archive, or of an offline backup as [`Self::None`], if no recovery
+    /// setting is asked for otherwise. WAL of level `minimal` can't be recovered.
+    Unspecified,
     /// To the end of the archive.
     Default,
     /// To the end of the archive and on, as a standby.
@@ -96,6 +100,21 @@ pub struct RestoreSettings {
     pub workers: usize,
     /// Where lock files are.
     pub lock_path: PathBuf,
+}
+
+impl RestoreSettings {
+    /// The target for this backup, once it is chosen.
+    pub(super) fn target_for(&self, backup: &ManifestDocument) -> RestoreTarget {
+        if self.target != RestoreTarget::Unspecified {
+            return self.target.clone();
+        }
+        let asks_for_recovery = self.archive_off || self.timeline.is_some() || !self.recovery_options.is_empty();
+        if backup.online || asks_for_recovery {
+            return RestoreTarget::Default;
+        }
+        tracing::info!("backup set {} was taken offline: it is restored with --type=none", backup.label);
+        RestoreTarget::None
+    }
 }
 
 /// A restore that was carried out.

@@ -1,4 +1,4 @@
-//! Where a transaction ended, to check that a recovery target exists.
+//! Where transactions ended, to check that a recovery target exists.
 
 use jiff::Timestamp;
 
@@ -20,37 +20,55 @@ pub struct FoundTransaction {
     pub committed: bool,
 }
 
-/// Looks for the end of one transaction in segments that follow on one another.
+/// Which end of a transaction is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// That of the transaction with this id.
+    Transaction(u32),
+    /// That of any, if its record does not begin before this.
+    From(Lsn),
+}
+
+/// Looks for the end of a transaction in segments that follow on one another.
 #[derive(Clone, Debug)]
 pub struct TransactionSearch {
-    xid: u32,
+    wanted: Wanted,
     stream: RecordStream,
     found: Option<FoundTransaction>,
 }
 
 impl TransactionSearch {
-    /// Begins to look for the end of the transaction `xid`.
-    pub fn new(xid: u32) -> Self {
-        Self { xid, stream: RecordStream::default(), found: None }
+    /// Begins to look for the first end that is `wanted`.
+    pub fn new(wanted: Wanted) -> Self {
+        Self { wanted, stream: RecordStream::default(), found: None }
     }
 
-    /// Reads the next segment. The first end of the transaction, if it was in this segment or in one before. A record
-    /// that goes on in the segment after it is found with that one.
+    /// Reads the next segment. The first end that is wanted, if it was in this segment or in one before. A record that
+    /// goes on in the segment after it is found with that one.
     ///
     /// # Errors
     ///
     /// The bytes are no segment, or it does not follow on the one before.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<FoundTransaction>, SequenceError> {
-        let Self { xid, stream, found } = self;
+        let Self { wanted, stream, found } = self;
         stream.push(bytes, |header, raw| {
             if let Ok((_, Event::TransactionEnd(end))) = decode(raw.lsn, header.version, raw.bytes)
-                && end.xid == *xid
+                && wanted.is(raw.lsn, end.xid)
             {
                 let (time, committed) = (end.time, end.committed);
                 found.get_or_insert(FoundTransaction { lsn: raw.lsn, end: raw.end, time, committed });
             }
         })?;
         Ok(self.found)
+    }
+}
+
+impl Wanted {
+    fn is(self, lsn: Lsn, xid: u32) -> bool {
+        match self {
+            Self::Transaction(wanted) => xid == wanted,
+            Self::From(start) => lsn >= start,
+        }
     }
 }
 
@@ -69,15 +87,20 @@ mod tests {
         wal.append(&message(9));
         wal.append(&TestRecord { xid: 5, ..commit(4, &[]) });
         let segments = wal.segments();
-        let search = |xid, count| {
-            let mut search = TransactionSearch::new(xid);
+        let find = |wanted, count| {
+            let mut search = TransactionSearch::new(wanted);
             let found = segments[..count].iter().find_map(|segment| search.push(segment).unwrap());
             found.map(|found| (found.lsn, found.committed, found.time.as_second() - 946_684_800))
         };
+        let search = |xid, count| find(Wanted::Transaction(xid), count);
         assert_eq!(search(6, 1), Some((rollback, false, 2)));
         assert_eq!(search(7, 1), None);
         assert_eq!(search(7, 2), Some((crossing, true, 3)));
         assert_eq!(search(5, 2).map(|found| found.2), Some(1));
         assert_eq!(search(8, 2), None);
+        let from = |lsn: Lsn, count| find(Wanted::From(lsn), count).map(|found| found.2);
+        assert_eq!((from(Lsn::INVALID, 1), from(rollback, 1)), (Some(1), Some(2)));
+        assert_eq!((from(Lsn(rollback.0 + 1), 1), from(Lsn(rollback.0 + 1), 2)), (None, Some(3)));
+        assert_eq!(from(Lsn(crossing.0 + 1), 2), Some(4));
     }
 }

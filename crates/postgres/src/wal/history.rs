@@ -117,6 +117,22 @@ impl TimelineHistory {
         self.switches.iter().find(|switch| switch.timeline == timeline).map(|switch| switch.lsn)
     }
 
+    /// Where this path and that to another timeline part: up to there both have the same WAL.
+    pub fn parts_from(&self, other: &Self) -> Lsn {
+        let end = |span: &Span| span.end.unwrap_or(Lsn(u64::MAX));
+        let mut common = Lsn::INVALID;
+        for (one, other) in self.path().iter().zip(other.path().iter()) {
+            if one.timeline != other.timeline {
+                break;
+            }
+            common = end(one).min(end(other));
+            if one.end != other.end {
+                break;
+            }
+        }
+        common
+    }
+
     /// The timeline on which the byte at `lsn` was written.
     pub fn timeline_at(&self, lsn: Lsn) -> Timeline {
         self.switches.iter().find(|switch| lsn < switch.lsn).map_or(self.timeline, |switch| switch.timeline)
@@ -153,6 +169,28 @@ mod tests {
 
     fn history() -> TimelineHistory {
         TimelineHistory::parse(Timeline(5), TEXT).unwrap()
+    }
+
+    #[test]
+    fn paths_part_where_the_first_of_them_leaves_a_common_timeline() {
+        let history = |timeline, text: &str| TimelineHistory::parse(Timeline(timeline), text).unwrap();
+        let one = TimelineHistory::without_ancestors(Timeline(1));
+        let two = history(2, "1\t0/5000000\tx\n");
+        let three = history(3, "1\t0/5000000\tx\n2\t0/7000000\tx\n");
+        let four = history(4, "1\t0/5000000\tx\n2\t0/6000000\tx\n");
+        let five = history(5, "1\t0/4000000\tx\n");
+        for (first, second, expected) in [
+            (&one, &two, 0x500_0000),
+            (&one, &four, 0x500_0000),
+            (&two, &three, 0x700_0000),
+            (&three, &four, 0x600_0000),
+            (&four, &five, 0x400_0000),
+            (&three, &three, u64::MAX),
+            (&one, &TimelineHistory::without_ancestors(Timeline(9)), 0),
+        ] {
+            assert_eq!(first.parts_from(second), Lsn(expected));
+            assert_eq!(second.parts_from(first), Lsn(expected));
+        }
     }
 
     #[test]

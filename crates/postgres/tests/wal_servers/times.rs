@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use pgark_postgres::Lsn;
-use pgark_postgres::wal::find::TransactionSearch;
+use pgark_postgres::wal::find::{TransactionSearch, Wanted};
 use pgark_postgres::wal::join::Joiner;
 use pgark_postgres::wal::segment::SegmentAnalysis;
 use pgark_postgres::wal::times::{Notable, NotableEvent, SAMPLE_INTERVAL};
@@ -112,6 +112,6 @@ fn check_search(dump: &Dump, ends: &[End], segments: &[Segment]) {
 }
 
 fn search(xid: u32, segments: &[Segment]) -> Option<pgark_postgres::wal::find::FoundTransaction> {
-    let mut search = TransactionSearch::new(xid);
+    let mut search = TransactionSearch::new(Wanted::Transaction(xid));
     segments.iter().find_map(|segment| search.push(&segment.bytes()).expect("the segments follow on one another"))
 }

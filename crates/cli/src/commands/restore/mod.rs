@@ -42,7 +42,7 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
         workers: settings::workers(configuration),
         lock_path: settings::lock_path(configuration),
     };
-    let report = restore::run(&settings)?;
+    let report = restore::run(settings)?;
     let (size, fetched) = (human_size(report.size), human_size(report.fetched));
     tracing::info!("restore size = {size}, file total = {}, fetched = {fetched}", report.files);
     Ok(())
@@ -66,6 +66,7 @@ fn target(configuration: &Configuration) -> Result<RestoreTarget> {
         "immediate" => return Ok(RestoreTarget::Immediate),
         "none" => return Ok(RestoreTarget::None),
         "preserve" => return Ok(RestoreTarget::Preserve),
+        "default" if !configuration.is_set(&option::RESTORE_TYPE) => return Ok(RestoreTarget::Unspecified),
         "standby" => return Ok(RestoreTarget::Standby),
         _ => {}
     }
