@@ -148,6 +148,12 @@ pub trait Storage: Send + Sync + Debug {
     /// A prefix without objects is no error.
     fn list_directory(&self, prefix: Option<&Key>) -> Result<Vec<Entry>>;
 
+    /// How many requests beside the one whose answer is being worked on are worth having under way for each worker: none
+    /// where answers come at once, as from a local disk, whose kernel reads ahead by itself.
+    fn requests_ahead(&self) -> usize {
+        0
+    }
+
     /// Makes sure that an object which was found is durable. On a file system a writer that was killed may have left one
     /// that is visible and would not survive a power cut; on an object store what is visible is durable.
     ///

@@ -17,6 +17,7 @@ use crate::{Entry, EntryKind, ObjectInfo, ObjectWriter, PutMode, Storage, Tail};
 #[derive(Debug, Default)]
 pub struct MemoryStorage {
     objects: Arc<Mutex<BTreeMap<Key, Object>>>,
+    requests_ahead: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -29,6 +30,12 @@ impl MemoryStorage {
     /// An empty storage.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A storage that wants so many [`Storage::requests_ahead`], as one does whose answers take their time.
+    #[must_use]
+    pub fn with_requests_ahead(self, requests_ahead: usize) -> Self {
+        Self { requests_ahead, ..self }
     }
 
     fn objects(&self) -> MutexGuard<'_, BTreeMap<Key, Object>> {
@@ -112,6 +119,10 @@ impl Storage for MemoryStorage {
             entries.insert(name.to_owned(), kind);
         }
         Ok(entries.into_iter().map(|(name, kind)| Entry { name, kind }).collect())
+    }
+
+    fn requests_ahead(&self) -> usize {
+        self.requests_ahead
     }
 
     fn delete_all(&self, keys: &[Key]) -> Result<()> {

@@ -3,8 +3,10 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use pgark_repository::manifest::{Attributes, EntryKind, ManifestDocument};
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
+use fs_err as fs;
+use pgark_repository::manifest::{Attributes, ManifestDocument};
+use pgark_system::directory::Directory;
+use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
 
 use super::place::Place;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,15 +25,15 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    /// Looks up the names of a manifest. What this host does not know goes to the owner that `data_directory` has, or to
-    /// who runs this, if it does not exist.
-    pub(super) fn new(document: &ManifestDocument, data_directory: &Path) -> Self {
+    /// Looks up the names that a manifest has. What this host does not know goes to the owner that `data_directory` has,
+    /// or to who runs this, if it does not exist.
+    pub(super) fn new(users: &[String], groups: &[String], data_directory: &Path) -> Self {
         let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
         let owner =
             rustix::fs::stat(data_directory).map_or((user.as_raw(), group.as_raw()), |stat| (stat.st_uid, stat.st_gid));
         Self {
-            users: document.users.iter().map(|name| uzers::get_user_by_name(name).map(|user| user.uid())).collect(),
-            groups: document.groups.iter().map(|name| uzers::get_group_by_name(name).map(|one| one.gid())).collect(),
+            users: users.iter().map(|name| uzers::get_user_by_name(name).map(|user| user.uid())).collect(),
+            groups: groups.iter().map(|name| uzers::get_group_by_name(name).map(|one| one.gid())).collect(),
             substitute: user.is_root().then_some(owner),
         }
     }
@@ -57,21 +59,20 @@ impl Owners {
     }
 }
 
-/// Gives a file or directory the attributes that it had.
+/// Gives a directory the attributes that it had.
 ///
 /// # Errors
-/// What the file system says. That another user's file can't be given away by one who is not root is no error.
-pub(super) fn set(place: &Place, kind: &EntryKind, attributes: &Attributes, owners: &Owners) -> Result<()> {
-    match kind {
-        EntryKind::Directory => {
-            let directory = place.directory()?;
-            set_on(&*directory, directory.path(), attributes.mode, attributes, owners)
-        }
-        EntryKind::File { .. } => {
-            let file = place.open(OFlags::RDONLY)?;
-            set_on(file.file(), file.path(), attributes.mode & !SET_ID_BITS, attributes, owners)
-        }
-    }
+/// What the file system says. That another user's directory can't be given away by one who is not root is no error.
+pub(super) fn set_on_directory(directory: &Directory, attributes: &Attributes, owners: &Owners) -> Result<()> {
+    set_on(directory, directory.path(), attributes.mode, attributes, owners)
+}
+
+/// Gives a file the attributes that it had.
+///
+/// # Errors
+/// As [`set_on_directory`].
+pub(super) fn set_on_file(file: &fs::File, attributes: &Attributes, owners: &Owners) -> Result<()> {
+    set_on(file.file(), file.path(), attributes.mode & !SET_ID_BITS, attributes, owners)
 }
 
 /// Gives a link the owner that what it leads to has.
@@ -85,11 +86,21 @@ pub(super) fn set_on_link(place: &Place, attributes: &Attributes, owners: &Owner
         .map_err(|error| failed("owner", &place.full_path(), error))
 }
 
+/// Sets what is not as it is to be: looking costs less than setting.
 fn set_on(object: impl AsFd, path: &Path, mode: u32, attributes: &Attributes, owners: &Owners) -> Result<()> {
-    if let Some((user, group)) = owners.of(attributes) {
+    let found = rustix::fs::fstat(&object).map_err(|error| failed("status", path, error))?;
+    let owner =
+        owners.of(attributes).filter(|(user, group)| (user.as_raw(), group.as_raw()) != (found.st_uid, found.st_gid));
+    if let Some((user, group)) = owner {
         rustix::fs::fchown(&object, Some(user), Some(group)).map_err(|error| failed("owner", path, error))?;
     }
-    rustix::fs::fchmod(&object, Mode::from_raw_mode(mode)).map_err(|error| failed("mode", path, error))?;
+    // A new owner may have cost some bits of the mode.
+    if owner.is_some() || Mode::from_raw_mode(found.st_mode) != Mode::from_raw_mode(mode) {
+        rustix::fs::fchmod(&object, Mode::from_raw_mode(mode)).map_err(|error| failed("mode", path, error))?;
+    }
+    if (found.st_mtime, found.st_mtime_nsec) == (attributes.modified, 0) {
+        return Ok(());
+    }
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: attributes.modified, tv_nsec: 0 },

@@ -13,15 +13,17 @@ mod reach;
 mod recovery;
 mod select;
 mod settings;
+mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fs_err::os::unix::fs::FileExt;
 use pgark_postgres::label::TABLESPACE_MAP_FILE;
 use pgark_postgres::recovery::{AUTO_CONFIGURATION_FILE, Recovery};
 use pgark_repository::manifest::{Attributes, Entry, EntryKind, Manifest, PackUse};
+use pgark_repository::map::PageMap;
 use pgark_repository::{PackId, Repository};
 use rustix::fs::OFlags;
 
@@ -29,10 +31,11 @@ use self::attributes::Owners;
 use self::contents::{Contents, as_path};
 use self::databases::Emptied;
 use self::destination::Mode;
-use self::fetch::{From, TargetFile};
+use self::fetch::From;
 use self::layout::Layout;
 use self::place::{Place, Places, Root};
 pub use self::settings::{DatabaseChoice, Relocation, RestoreReport, RestoreSettings, RestoreTarget};
+use self::target::{Present, TargetFile};
 use crate::archive_push::combine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock;
@@ -138,8 +141,9 @@ impl Restore<'_> {
     fn carry_out(&self) -> Result<u64> {
         let Plan { mode, layout, version_directory, kept, .. } = &self.plan;
         self.warn_of_unarchived_wal()?;
-        let owners = Owners::new(self.manifest.document(), &self.settings.data_directory);
-        owners.warn_of_unknown(self.manifest.document());
+        let document = self.manifest.document();
+        let owners = Owners::new(&document.users, &document.groups, &self.settings.data_directory);
+        owners.warn_of_unknown(document);
         let owner = owners.of(&self.plan.attributes);
         destination::create(&self.settings.data_directory, owner)?;
         let root = Arc::new(Root::open(&self.settings.data_directory)?);
@@ -154,8 +158,8 @@ impl Restore<'_> {
             tracing::info!("remove invalid files/links/paths from '{directory}': {removed}");
         }
         let places = Places::open(layout, root)?;
-        let fetched = self.write_files(&places)?;
-        self.set_attributes(&places, &owners)?;
+        let fetched = self.write_files(&places, &owners)?;
+        self.set_directory_attributes(&places, &owners)?;
         self.configure_recovery(&places)?;
         places.roots().try_for_each(|root| root.directory().sync_file_system())?;
         self.write_late_files(&places, &owners)?;
@@ -177,8 +181,8 @@ impl Restore<'_> {
         Ok(())
     }
 
-    fn from(&self) -> From<'_> {
-        From { repository: self.repository, stanza: &self.settings.stanza, packs: &self.packs }
+    fn from<'a>(&'a self, owners: &'a Owners) -> From<'a> {
+        From { repository: self.repository, stanza: &self.settings.stanza, packs: &self.packs, owners }
     }
 
     /// The entries that are restored: without those files that stay as they are.
@@ -194,11 +198,12 @@ impl Restore<'_> {
         Ok(entries(&self.manifest).filter(move |entry| !entry.as_ref().is_ok_and(&stays)))
     }
 
-    /// Makes all directories, links and files and writes their pages.
-    fn write_files(&self, places: &Places<'_>) -> Result<u64> {
+    /// Makes all directories, links and files, and writes the files' pages and attributes.
+    fn write_files(&self, places: &Places<'_>, owners: &Owners) -> Result<u64> {
         let mut maps = self.manifest.maps(&self.packs);
         let entries = self.entries(places)?;
-        fetch::fetch(self.from(), self.settings.workers.max(1), |dispatcher| {
+        let present = if self.plan.mode == Mode::Delta { Present::Reused } else { Present::Discarded };
+        fetch::fetch(self.from(owners), self.settings.workers.max(1), |dispatcher| {
             for entry in entries {
                 let entry = entry?;
                 let path = as_path(&entry.path);
@@ -210,10 +215,13 @@ impl Restore<'_> {
                 match entry.kind {
                     EntryKind::Directory if path.as_os_str().is_empty() || link.is_some() => {}
                     EntryKind::Directory => make_directory(&place)?,
-                    EntryKind::File { size, .. } if self.plan.emptied.has(path) => make_empty_file(&place, size)?,
+                    EntryKind::File { size, .. } if self.plan.emptied.has(path) => {
+                        let file = TargetFile::new(place, size, entry.attributes, Present::Discarded);
+                        dispatcher.add(file, &PageMap::default())?;
+                    }
                     EntryKind::File { size, .. } => {
-                        let existed = make_file(&place, size)?;
-                        dispatcher.add(TargetFile { place, size, existed }, &maps.map(&entry)?)?;
+                        let file = TargetFile::new(place, size, entry.attributes, present);
+                        dispatcher.add(file, &maps.map(&entry)?)?;
                     }
                 }
             }
@@ -221,11 +229,14 @@ impl Restore<'_> {
         })
     }
 
-    fn set_attributes(&self, places: &Places<'_>, owners: &Owners) -> Result<()> {
+    /// Gives directories and links their attributes: those of a directory change with every file that is made in it.
+    fn set_directory_attributes(&self, places: &Places<'_>, owners: &Owners) -> Result<()> {
         for entry in self.entries(places)? {
             let entry = entry?;
             let path = as_path(&entry.path);
-            attributes::set(&places.content(path), &entry.kind, &entry.attributes, owners)?;
+            if entry.kind == EntryKind::Directory {
+                attributes::set_on_directory(&*places.content(path).directory()?, &entry.attributes, owners)?;
+            }
             if self.plan.layout.link(path).is_some() {
                 attributes::set_on_link(&places.name(path), &entry.attributes, owners)?;
             }
@@ -252,16 +263,16 @@ impl Restore<'_> {
             let unfinished = place.beside(".pgark-restore");
             let tablespace_map =
                 self.plan.layout.tablespace_map().filter(|_| entry.path == TABLESPACE_MAP_FILE.as_bytes());
+            let target = |size| TargetFile::new(unfinished.clone(), size, entry.attributes, Present::Discarded);
             if let Some(content) = tablespace_map {
-                make_empty_file(&unfinished, 0)?;
-                unfinished.open(OFlags::WRONLY)?.write_all(&content)?;
+                let file = target(content.len() as u64);
+                let open = file.open()?;
+                open.handle.write_all_at(&content, 0)?;
+                file.complete(&open.handle, owners)?;
             } else {
-                make_empty_file(&unfinished, size)?;
-                let file = TargetFile { place: unfinished.clone(), size, existed: false };
                 let map = maps.map(&entry)?;
-                fetch::fetch(self.from(), 1, |dispatcher| dispatcher.add(file, &map))?;
+                fetch::fetch(self.from(owners), 1, |dispatcher| dispatcher.add(target(size), &map))?;
             }
-            attributes::set(&unfinished, &entry.kind, &entry.attributes, owners)?;
             unfinished.open(OFlags::RDONLY)?.sync_all()?;
             let ((directory, from), (_, to)) = (unfinished.parent()?, place.parent()?);
             directory.rename(from, to)?;
@@ -287,33 +298,5 @@ fn make_link(place: &Place, text: &Path) -> Result<()> {
 fn make_directory(place: &Place) -> Result<()> {
     let (directory, name) = place.parent()?;
     directory.make_directory(name, 0o700)?;
-    Ok(())
-}
-
-/// Makes a file of this size, all zeros where it was not there before. Gives whether it was.
-fn make_file(place: &Place, size: u64) -> Result<bool> {
-    let (directory, name) = place.parent()?;
-    let create = || directory.file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600);
-    let (file, existed) = match create() {
-        Ok(file) => (file, false),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match directory.file(name, OFlags::RDWR, 0) {
-            Ok(file) => (file, true),
-            // A file may be one that even its owner can only read, or not at all.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                directory.remove(name)?;
-                (create()?, false)
-            }
-            Err(error) => return Err(error.into()),
-        },
-        Err(error) => return Err(error.into()),
-    };
-    file.set_len(size)?;
-    Ok(existed)
-}
-
-/// Makes a file of this size that takes no space.
-fn make_empty_file(place: &Place, size: u64) -> Result<()> {
-    make_file(place, 0)?;
-    make_file(place, size)?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Where files are restored to: below the data directory, or below what a link leads to. Nothing else is written, since
 //! no link is followed on the way from there to a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,15 @@ use rustix::fs::OFlags;
 
 use super::layout::{Layout, Location};
 
+/// Directories below a root that are held open: files of one directory come one after the other, to every worker.
+const OPEN_DIRECTORIES: usize = 16;
+
 /// A directory that files are restored below.
 #[derive(Debug)]
 pub(super) struct Root {
     directory: Arc<Directory>,
-    /// The directory below it that was used last: files of one directory come one after the other.
-    last: Mutex<Option<(PathBuf, Arc<Directory>)>>,
+    /// The directories below it that were opened last.
+    open: Mutex<VecDeque<(PathBuf, Arc<Directory>)>>,
 }
 
 impl Root {
@@ -27,7 +30,7 @@ impl Root {
     /// # Errors
     /// What the file system says.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { directory: Arc::new(Directory::open(path)?), last: Mutex::new(None) })
+        Ok(Self { directory: Arc::new(Directory::open(path)?), open: Mutex::default() })
     }
 
     /// The directory itself.
@@ -40,14 +43,15 @@ impl Root {
         if path.as_os_str().is_empty() {
             return Ok(Arc::clone(&self.directory));
         }
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, directory)) = &*last
-            && known == path
-        {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, directory)) = open.iter().find(|(known, _)| known == path) {
             return Ok(Arc::clone(directory));
         }
         let directory = Arc::new(self.directory.below(path)?);
-        *last = Some((path.to_owned(), Arc::clone(&directory)));
+        if open.len() >= OPEN_DIRECTORIES {
+            open.pop_front();
+        }
+        open.push_back((path.to_owned(), Arc::clone(&directory)));
         Ok(directory)
     }
 }

@@ -295,6 +295,10 @@ impl Storage for FaultyStorage {
         self.perform(Operation::ListDirectory, prefix, |_| self.inner.list_directory(prefix))
     }
 
+    fn requests_ahead(&self) -> usize {
+        self.inner.requests_ahead()
+    }
+
     fn persist(&self, key: &Key) -> Result<()> {
         self.perform(Operation::Persist, Some(key), |_| self.inner.persist(key))
     }

@@ -1,0 +1,212 @@
+//! Fetching frames from packs and writing their pages to files.
+//!
+//! The caller's thread hands out work in the order in which it lies in the packs. Workers write files. Where an answer
+//! takes its time, further threads wait for the storage in their place, so that several requests of each worker are under
+//! way while it decodes and writes.
+
+mod pack;
+mod request;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use crossbeam_channel::{Sender, bounded};
+use pgark_repository::manifest::PackUse;
+use pgark_repository::map::{PageMap, Piece, Source};
+use pgark_repository::{PackId, Repository, StanzaName};
+
+use self::pack::{OpenPack, Packs};
+use self::request::{Errand, UnderWay, run_errands};
+use self::worker::Worker;
+use super::attributes::Owners;
+use super::target::TargetFile;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Pieces that are put in the order of the packs together. It bounds memory.
+const BATCH_PIECES: usize = 32_768;
+
+/// Bytes that are fetched with one request. More of them under way at once serve better than longer ones.
+const REQUEST_BYTES: u64 = 2 << 20;
+
+/// Pieces in one task, so that many small files in few bytes keep all workers busy.
+const TASK_PIECES: usize = 512;
+
+/// A part of a file that lies in one frame.
+#[derive(Debug)]
+struct Wanted {
+    file: Arc<TargetFile>,
+    piece: Piece,
+}
+
+/// Work for one worker.
+#[derive(Debug)]
+enum Task<'restore> {
+    /// Pieces of one pack, in the order of its blocks.
+    Frames { pack: Arc<OpenPack<'restore>>, pieces: Vec<Wanted> },
+    /// Pages that must be zero, of a file that may have been there before.
+    Zeros { file: Arc<TargetFile>, first_page: u32, pages: u32 },
+    /// A file of which nothing is left to be written.
+    Complete(Arc<TargetFile>),
+}
+
+/// What is restored from, and who owns what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct From<'restore> {
+    pub(super) repository: &'restore Repository,
+    pub(super) stanza: &'restore StanzaName,
+    pub(super) packs: &'restore BTreeMap<PackId, PackUse>,
+    pub(super) owners: &'restore Owners,
+}
+
+/// What the threads of a restore share.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Bytes that were fetched.
+    fetched: AtomicU64,
+    /// Whether a worker has failed, so that there is no use in going on.
+    failed: AtomicBool,
+}
+
+impl Progress {
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
+/// Hands pieces out to workers.
+pub(super) struct Dispatcher<'restore> {
+    packs: Packs<'restore>,
+    progress: &'restore Progress,
+    tasks: Sender<Task<'restore>>,
+    batch: Vec<Wanted>,
+}
+
+/// Runs `feed`, which adds files to the dispatcher, while workers fetch and write what it adds. Gives the bytes that
+/// were fetched, once everything is written.
+///
+/// # Errors
+/// The first error of a worker, else that of `feed`.
+pub(super) fn fetch(
+    from: From<'_>,
+    workers: usize,
+    feed: impl FnOnce(&mut Dispatcher<'_>) -> Result<()>,
+) -> Result<u64> {
+    let progress = Progress::default();
+    let ahead = from.repository.storage().requests_ahead();
+    thread::scope(|scope| {
+        let (tasks, queue) = bounded::<Task<'_>>(2 * workers);
+        // Room for all that is under way, so that no worker waits to send a request.
+        let (errand_sender, errands) = bounded::<Errand<'_>>(workers * (ahead + 1));
+        let spawn = |name: String| thread::Builder::new().name(name);
+        if ahead > 0 {
+            for number in 1..=workers * (ahead + 1) {
+                let (errands, progress) = (errands.clone(), &progress);
+                spawn(format!("F{number:02}"))
+                    .spawn_scoped(scope, move || run_errands(from.repository, &progress.fetched, errands))?;
+            }
+        }
+        let handles = (1..=workers)
+            .map(|number| {
+                let under_way = (ahead > 0).then(|| UnderWay::new(errand_sender.clone(), ahead + 1));
+                let worker = Worker::new(from, &progress, queue.clone(), under_way);
+                spawn(format!("P{number:02}")).spawn_scoped(scope, move || worker.work())
+            })
+            .collect::<std::io::Result<Vec<_>>>()?;
+        // Only the workers hold these from here on, so that each side sees when the other is gone.
+        drop((queue, errand_sender, errands));
+        let packs = Packs::new(from.repository, from.stanza, from.packs);
+        let mut dispatcher = Dispatcher { packs, progress: &progress, tasks, batch: Vec::new() };
+        let fed = feed(&mut dispatcher).and_then(|()| dispatcher.flush());
+        drop(dispatcher);
+        let worked = handles.into_iter().map(|handle| match handle.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        // A worker's error is the cause of one that the dispatcher has, so it comes first.
+        worked.collect::<Result<Vec<()>>>()?;
+        fed
+    })?;
+    Ok(progress.fetched.into_inner())
+}
+
+impl Dispatcher<'_> {
+    /// Adds a file, whose pages lie where the map says.
+    ///
+    /// # Errors
+    /// Where a pack can't be opened, or a worker has failed.
+    pub(super) fn add(&mut self, file: TargetFile, map: &PageMap) -> Result<()> {
+        let file = Arc::new(file);
+        if file.may_be_reused() {
+            self.add_zeros(&file, map)?;
+        }
+        for piece in map.pieces() {
+            file.add_part();
+            self.batch.push(Wanted { file: Arc::clone(&file), piece });
+            if self.batch.len() >= BATCH_PIECES {
+                self.flush()?;
+            }
+        }
+        if file.end_part() { self.send(Task::Complete(file)) } else { Ok(()) }
+    }
+
+    fn add_zeros(&mut self, file: &Arc<TargetFile>, map: &PageMap) -> Result<()> {
+        let mut first_page = 0;
+        for run in map.runs() {
+            if run.source == Source::Zeros {
+                file.add_part();
+                self.send(Task::Zeros { file: Arc::clone(file), first_page, pages: run.pages })?;
+            }
+            first_page += run.pages;
+        }
+        Ok(())
+    }
+
+    /// Hands out what was added, pack by pack, in tasks of a good size.
+    fn flush(&mut self) -> Result<()> {
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.sort_by_key(|wanted| (wanted.piece.pack, wanted.piece.block, wanted.piece.slot));
+        let mut pieces: Vec<Wanted> = Vec::new();
+        for wanted in batch {
+            if let Some(first) = pieces.first()
+                && (pieces.len() >= TASK_PIECES || !self.fits(&first.piece, &wanted.piece)?)
+            {
+                let full = std::mem::take(&mut pieces);
+                self.send_frames(full)?;
+            }
+            pieces.push(wanted);
+        }
+        self.send_frames(pieces)
+    }
+
+    /// Whether a piece can be fetched with the request that begins with another.
+    fn fits(&mut self, first: &Piece, piece: &Piece) -> Result<bool> {
+        if first.pack != piece.pack {
+            return Ok(false);
+        }
+        let pack = self.packs.get(piece.pack)?;
+        let container = pack.pack.container();
+        Ok(container.range(piece.block)?.end - container.range(first.block)?.start <= REQUEST_BYTES)
+    }
+
+    fn send_frames(&mut self, pieces: Vec<Wanted>) -> Result<()> {
+        let Some(first) = pieces.first() else { return Ok(()) };
+        let pack = self.packs.get(first.piece.pack)?;
+        self.send(Task::Frames { pack, pieces })
+    }
+}
+
+impl<'restore> Dispatcher<'restore> {
+    fn send(&self, task: Task<'restore>) -> Result<()> {
+        let ended_early = || Error::new(ErrorKind::Runtime, "the workers of the restore ended early");
+        if self.progress.has_failed() {
+            return Err(ended_early());
+        }
+        self.tasks.send(task).map_err(|_| ended_early())
+    }
+}
+
+#[cfg(test)]
+mod tests;

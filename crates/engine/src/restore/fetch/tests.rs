@@ -1,0 +1,181 @@
+//! A restore brings every page to its place, whatever was there before, and does not wait for one request at a time.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+use fs_err as fs;
+use pgark_repository::codec::Compression;
+use pgark_repository::container::WriteOptions;
+use pgark_repository::manifest::Attributes;
+use pgark_repository::map::Run;
+use pgark_repository::pack::{FramePages, PackFrame, PackWriter};
+use pgark_repository::{Encryption, PAGE_SIZE};
+use pgark_storage::fault::{Effect, Fault, FaultyStorage};
+use pgark_storage::{Capabilities, MemoryStorage, Operation};
+use ulid::Ulid;
+
+use super::*;
+use crate::restore::place::{Place, Root};
+use crate::restore::target::Present;
+
+const FRAME_PAGES: u16 = 16;
+const FRAME_BYTES: usize = FRAME_PAGES as usize * PAGE_SIZE;
+
+/// Far longer than anything takes, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A repository with one pack, whose frames hold the pages of one file.
+struct Stored {
+    storage: FaultyStorage,
+    repository: Repository,
+    stanza: StanzaName,
+    packs: BTreeMap<PackId, PackUse>,
+    content: Vec<u8>,
+    pack: PackId,
+}
+
+impl Stored {
+    fn new(frames: u32, requests_ahead: usize) -> Self {
+        let storage = FaultyStorage::new(Arc::new(MemoryStorage::new().with_requests_ahead(requests_ahead)));
+        let capabilities = Capabilities { conditional_create: true };
+        let repository =
+            Repository::create(Arc::new(storage.clone()), &Encryption::None, capabilities, "test").unwrap();
+        let stanza: StanzaName = "demo".parse().unwrap();
+        let content = noise(frames as usize * FRAME_BYTES);
+        let pack = PackId { session: Ulid::from_bytes([1; 16]), number: 0 };
+        let options = WriteOptions { compression: Compression::None, verify: false };
+        let mut writer = PackWriter::new(&repository, &stanza, pack, options).unwrap();
+        for (first, plain) in (0..).step_by(usize::from(FRAME_PAGES)).zip(content.chunks(FRAME_BYTES)) {
+            let hashes: Vec<_> = plain.chunks(PAGE_SIZE).map(|page| repository.vault().page_hash(page)).collect();
+            let pages = FramePages::Contiguous { first, count: FRAME_PAGES };
+            let frame = PackFrame { path: b"base/5/1", pages: &pages, plain, page_hashes: &hashes };
+            writer.append_frame(frame).unwrap();
+        }
+        let written = writer.finish().unwrap().written;
+        let packs = [(pack, PackUse { length: written.length, used: 0, root: written.root })].into();
+        Self { storage, repository, stanza, packs, content, pack }
+    }
+
+    /// The map of a file that has every second frame, and zeros between them.
+    fn every_second(&self) -> PageMap {
+        let mut map = PageMap::default();
+        for block in (0..u32::try_from(self.content.len() / FRAME_BYTES).unwrap()).step_by(2) {
+            let source = Source::Frames { pack: self.pack, block, slot: 0, stride: FRAME_PAGES };
+            map.push(Run { pages: FRAME_PAGES.into(), source });
+            map.push(Run { pages: FRAME_PAGES.into(), source: Source::Zeros });
+        }
+        map
+    }
+
+    /// What a file with that map holds.
+    fn every_second_content(&self) -> Vec<u8> {
+        let mut content = self.content.clone();
+        content.chunks_mut(FRAME_BYTES).skip(1).step_by(2).for_each(|frame| frame.fill(0));
+        content
+    }
+
+    /// Restores such a file into a directory. Gives the bytes that were fetched.
+    fn restore(&self, directory: &Path, present: Present, workers: usize) -> Result<u64> {
+        let root = Arc::new(Root::open(directory).unwrap());
+        let owners = Owners::new(&[], &[], directory);
+        let from = From { repository: &self.repository, stanza: &self.stanza, packs: &self.packs, owners: &owners };
+        let attributes = Attributes { mode: 0o640, modified: 1_000_000_000, ..Attributes::default() };
+        let file =
+            |name: &str, size: usize| TargetFile::new(Place::new(&root, name.into()), size as u64, attributes, present);
+        fetch(from, workers, |dispatcher| {
+            dispatcher.add(file("file", self.content.len()), &self.every_second())?;
+            dispatcher.add(file("empty", 0), &PageMap::default())
+        })
+    }
+
+    fn check(&self, directory: &Path) {
+        assert!(fs::read(directory.join("file")).unwrap() == self.every_second_content(), "pages are wrong");
+        assert!(fs::read(directory.join("empty")).unwrap().is_empty());
+        for name in ["file", "empty"] {
+            let metadata = fs::metadata(directory.join(name)).unwrap();
+            assert_eq!(metadata.permissions().mode() & 0o7777, 0o640, "{name}");
+            let modified = metadata.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+            assert_eq!(modified, Duration::from_secs(1_000_000_000), "{name}");
+        }
+    }
+}
+
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[test]
+fn a_file_is_as_it_was_whatever_was_there() {
+    for (requests_ahead, workers) in [(0, 1), (0, 3), (1, 1), (3, 2)] {
+        let stored = Stored::new(40, requests_ahead);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let fetched = stored.restore(path, Present::Discarded, workers).unwrap();
+        assert_eq!(fetched, stored.content.len() as u64 / 2);
+        stored.check(path);
+
+        assert_eq!(stored.restore(path, Present::Reused, workers).unwrap(), 0, "nothing differs");
+        stored.check(path);
+
+        // One page of a frame, one that is to be zero, and a tail that does not belong.
+        let mut damaged = stored.every_second_content();
+        damaged[5 * PAGE_SIZE] ^= 1;
+        damaged[FRAME_BYTES + 100] = 1;
+        damaged.extend_from_slice(b"tail");
+        fs::write(path.join("file"), &damaged).unwrap();
+        fs::write(path.join("empty"), "not empty").unwrap();
+        assert_eq!(stored.restore(path, Present::Reused, workers).unwrap(), FRAME_BYTES as u64, "one frame differs");
+        stored.check(path);
+
+        fs::write(path.join("file"), "short").unwrap();
+        stored.restore(path, Present::Reused, workers).unwrap();
+        stored.check(path);
+
+        fs::write(path.join("file"), &damaged).unwrap();
+        stored.restore(path, Present::Discarded, workers).unwrap();
+        stored.check(path);
+    }
+}
+
+#[test]
+fn requests_are_under_way_while_others_wait_for_their_answers() {
+    const WORKERS: usize = 2;
+    const AHEAD: usize = 3;
+    let stored = Stored::new(40, AHEAD);
+    let gate = Arc::new((Mutex::new(0), Condvar::new()));
+    let inside = Arc::clone(&gate);
+    // The first answers come only once so many requests were sent.
+    let wait = move |_: &dyn pgark_storage::Storage| {
+        let (sent, changed) = &*inside;
+        let mut sent = sent.lock().unwrap();
+        *sent += 1;
+        changed.notify_all();
+        let (sent, _) = changed.wait_timeout_while(sent, PATIENCE, |sent| *sent < WORKERS * (AHEAD + 1)).unwrap();
+        assert!(*sent >= WORKERS * (AHEAD + 1), "only {} requests are under way at once", *sent);
+    };
+    let gated = Fault::new(Effect::Interleave(Arc::new(wait))).on(Operation::GetRange).key_containing("/pack/");
+    stored.storage.inject(gated.repeatedly());
+    let directory = tempfile::tempdir().unwrap();
+    stored.restore(directory.path(), Present::Discarded, WORKERS).unwrap();
+    stored.check(directory.path());
+}
+
+#[test]
+fn the_first_failure_ends_the_restore_and_is_told() {
+    for requests_ahead in [0, 3] {
+        let stored = Stored::new(40, requests_ahead);
+        let damage = Fault::new(Effect::FlipByte { offset: 1000 }).on(Operation::GetRange).key_containing("/pack/");
+        stored.storage.inject(damage.skipping(3));
+        let directory = tempfile::tempdir().unwrap();
+        let error = stored.restore(directory.path(), Present::Discarded, 2).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Checksum, "{error}");
+        assert_eq!(stored.storage.fired(), 1);
+    }
+}

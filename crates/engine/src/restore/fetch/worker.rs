@@ -1,0 +1,232 @@
+//! What a worker of a restore does: it has frames fetched, decodes them, and writes their pages to files.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::Receiver;
+use fs_err::os::unix::fs::FileExt;
+use pgark_repository::PAGE_SIZE;
+use pgark_repository::codec::Decoder;
+
+use super::pack::OpenPack;
+use super::request::{Answer, Request, UnderWay};
+use super::{From, Progress, Task, Wanted};
+use crate::error::Result;
+use crate::restore::target::{OpenFile, TargetFile};
+
+/// Pages of a file that are looked at together.
+const LOOK_PAGES: u32 = 64;
+
+/// A worker of a restore.
+pub(super) struct Worker<'restore> {
+    from: From<'restore>,
+    progress: &'restore Progress,
+    tasks: Receiver<Task<'restore>>,
+    /// Requests to be sent.
+    requests: VecDeque<Request<'restore>>,
+    /// Requests that were sent, where others wait for the answers.
+    under_way: Option<UnderWay<'restore>>,
+    decoder: Decoder,
+    /// The plain bytes of a frame.
+    plain: Vec<u8>,
+    /// Bytes that a file has.
+    local: Vec<u8>,
+    open: Option<(Arc<TargetFile>, OpenFile)>,
+}
+
+impl<'restore> Worker<'restore> {
+    /// A worker that does `tasks`.
+    pub(super) fn new(
+        from: From<'restore>,
+        progress: &'restore Progress,
+        tasks: Receiver<Task<'restore>>,
+        under_way: Option<UnderWay<'restore>>,
+    ) -> Self {
+        Self {
+            from,
+            progress,
+            tasks,
+            requests: VecDeque::new(),
+            under_way,
+            decoder: Decoder::default(),
+            plain: Vec::new(),
+            local: Vec::new(),
+            open: None,
+        }
+    }
+
+    /// Works till there are no more tasks, or a worker fails.
+    ///
+    /// # Errors
+    /// Where something can't be fetched, is damaged, or can't be written.
+    pub(super) fn work(mut self) -> Result<()> {
+        let worked = self.work_till_the_end();
+        if worked.is_err() {
+            self.progress.failed.store(true, Ordering::Relaxed);
+        }
+        worked
+    }
+
+    fn work_till_the_end(&mut self) -> Result<()> {
+        while !self.progress.has_failed() {
+            if let Some(request) = self.next_request() {
+                if let Some(under_way) = &mut self.under_way {
+                    under_way.send(request)?;
+                } else {
+                    let answer = request.fetch(self.from.repository, &self.progress.fetched)?;
+                    self.write_answer(answer)?;
+                }
+            } else if let Some(task) = self.next_task() {
+                self.begin(task)?;
+            } else if let Some(under_way) = self.under_way.as_mut().filter(|under_way| !under_way.is_empty()) {
+                let answer = under_way.receive()?;
+                self.write_answer(answer)?;
+            } else {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The next request to send, if there is one that may be sent now.
+    fn next_request(&mut self) -> Option<Request<'restore>> {
+        let has_room = self.under_way.as_ref().is_none_or(UnderWay::has_room);
+        if has_room { self.requests.pop_front() } else { None }
+    }
+
+    /// The next task, if there is time for one. With nothing else to do it is waited for.
+    fn next_task(&self) -> Option<Task<'restore>> {
+        match &self.under_way {
+            Some(under_way) if !under_way.has_room() => None,
+            Some(under_way) if !under_way.is_empty() => self.tasks.try_recv().ok(),
+            _ => self.tasks.recv().ok(),
+        }
+    }
+
+    fn begin(&mut self, task: Task<'restore>) -> Result<()> {
+        match task {
+            Task::Zeros { file, first_page, pages } => self.write_zeros(&file, first_page, pages),
+            Task::Complete(file) => self.complete(&file),
+            Task::Frames { pack, pieces } => {
+                let mut missing = Vec::with_capacity(pieces.len());
+                for wanted in pieces {
+                    if self.is_right(&pack, &wanted)? {
+                        self.end_part(&wanted.file)?;
+                    } else {
+                        missing.push(wanted);
+                    }
+                }
+                self.requests.extend(Request::cut(&pack, missing)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the pages are in the file already.
+    fn is_right(&mut self, pack: &OpenPack<'_>, wanted: &Wanted) -> Result<bool> {
+        if !wanted.file.may_be_reused() || !self.open(&wanted.file)?.is_reused {
+            return Ok(false);
+        }
+        let piece = wanted.piece;
+        let first = usize::from(piece.slot);
+        let expected = pack
+            .page_hashes(piece.block)?
+            .get(first..first + piece.pages as usize)
+            .ok_or_else(|| pack.damaged(piece.block, "has fewer pages than expected"))?;
+        self.look(&wanted.file, piece.first_page, piece.pages)?;
+        let vault = self.from.repository.vault();
+        let mut pages = self.local.chunks(PAGE_SIZE);
+        Ok(expected.iter().all(|hash| pages.next().is_some_and(|page| vault.page_hash(page) == *hash)))
+    }
+
+    /// Reads what a file has of these pages.
+    fn look(&mut self, file: &Arc<TargetFile>, first_page: u32, pages: u32) -> Result<()> {
+        let (offset, length) = byte_range(file, first_page, pages);
+        let mut local = std::mem::take(&mut self.local);
+        local.resize(length, 0);
+        let read = self.open(file)?.handle.read_exact_at(&mut local, offset);
+        self.local = local;
+        Ok(read?)
+    }
+
+    /// Writes the pages that an answer was wanted for.
+    fn write_answer(&mut self, mut answer: Answer<'restore>) -> Result<()> {
+        let pack = Arc::clone(&answer.request.pack);
+        let mut decoded = None;
+        for wanted in std::mem::take(&mut answer.request.pieces) {
+            let block = wanted.piece.block;
+            if decoded != Some(block) {
+                let container = pack.pack.container();
+                let range = container.range(block)?;
+                let stored = answer.block(&range).ok_or_else(|| pack.damaged(block, "is not where it should be"))?;
+                container.decode(block, stored, &mut self.decoder, &mut self.plain)?;
+                decoded = Some(block);
+            }
+            self.write(&pack, &wanted)?;
+            self.end_part(&wanted.file)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, pack: &OpenPack<'_>, wanted: &Wanted) -> Result<()> {
+        let piece = wanted.piece;
+        let start = usize::from(piece.slot) * PAGE_SIZE;
+        let (offset, length) = byte_range(&wanted.file, piece.first_page, piece.pages);
+        let plain = std::mem::take(&mut self.plain);
+        let bytes = plain
+            .get(start..start + length)
+            .ok_or_else(|| pack.damaged(piece.block, "has fewer pages than expected"))?;
+        let written = self.open(&wanted.file).map(|open| open.handle.write_all_at(bytes, offset));
+        self.plain = plain;
+        Ok(written??)
+    }
+
+    /// Writes zeros where the file has something else.
+    fn write_zeros(&mut self, file: &Arc<TargetFile>, first_page: u32, pages: u32) -> Result<()> {
+        if self.open(file)?.is_reused {
+            let end = first_page + pages;
+            for first in (first_page..end).step_by(LOOK_PAGES as usize) {
+                let count = LOOK_PAGES.min(end - first);
+                self.look(file, first, count)?;
+                if self.local.iter().any(|byte| *byte != 0) {
+                    self.local.fill(0);
+                    let local = std::mem::take(&mut self.local);
+                    let (offset, _) = byte_range(file, first, count);
+                    let written = self.open(file).map(|open| open.handle.write_all_at(&local, offset));
+                    self.local = local;
+                    written??;
+                }
+            }
+        }
+        self.end_part(file)
+    }
+
+    fn end_part(&mut self, file: &Arc<TargetFile>) -> Result<()> {
+        if file.end_part() { self.complete(file) } else { Ok(()) }
+    }
+
+    fn complete(&mut self, file: &Arc<TargetFile>) -> Result<()> {
+        let owners = self.from.owners;
+        file.complete(&self.open(file)?.handle, owners)?;
+        self.open = None;
+        Ok(())
+    }
+
+    fn open(&mut self, file: &Arc<TargetFile>) -> io::Result<&OpenFile> {
+        let same = self.open.take().filter(|(open, _)| Arc::ptr_eq(open, file));
+        let open = match same {
+            Some(open) => open,
+            None => (Arc::clone(file), file.open()?),
+        };
+        Ok(&self.open.insert(open).1)
+    }
+}
+
+/// Where these pages lie in their file, and how many bytes they have; the last page may be shorter.
+fn byte_range(file: &TargetFile, first_page: u32, pages: u32) -> (u64, usize) {
+    let start = u64::from(first_page) * PAGE_SIZE as u64;
+    let end = (start + u64::from(pages) * PAGE_SIZE as u64).min(file.size().max(start));
+    (start, usize::try_from(end - start).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,120 @@
+//! A file that pages are written to: made when its first page comes, given its length and attributes after its last.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use fs_err as fs;
+use pgark_repository::manifest::Attributes;
+use rustix::fs::OFlags;
+
+use super::attributes::{self, Owners};
+use super::place::Place;
+use crate::error::Result;
+
+/// What is to become of the bytes of a file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Present {
+    /// They go: the file begins as one without content.
+    Discarded,
+    /// They stay where they are right.
+    Reused,
+}
+
+/// A file that pages are written to.
+#[derive(Debug)]
+pub(super) struct TargetFile {
+    place: Place,
+    size: u64,
+    attributes: Attributes,
+    present: Present,
+    /// Whether there are bytes in it that are reused; none as long as nobody has looked.
+    reused: Mutex<Option<bool>>,
+    /// Its parts that are still to be done. Whoever adds parts counts as one.
+    parts: AtomicUsize,
+}
+
+/// An opened [`TargetFile`].
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    /// Its handle, for reading and writing.
+    pub(super) handle: fs::File,
+    /// Whether it has bytes that may be right already. If not, all that was not written is zero.
+    pub(super) is_reused: bool,
+}
+
+impl TargetFile {
+    /// The file at `place`, which is to have `size` bytes and these attributes. It is made when it is first opened.
+    pub(super) fn new(place: Place, size: u64, attributes: Attributes, present: Present) -> Self {
+        Self { place, size, attributes, present, reused: Mutex::new(None), parts: AtomicUsize::new(1) }
+    }
+
+    /// Its size in bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether what is there already may be right.
+    pub(super) fn may_be_reused(&self) -> bool {
+        self.present == Present::Reused
+    }
+
+    /// Counts one part more that is to be done.
+    pub(super) fn add_part(&self) {
+        self.parts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a part as done. Gives whether it was the last: then the file is to be completed.
+    pub(super) fn end_part(&self) -> bool {
+        // Whoever completes the file sees all that was done to it.
+        self.parts.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Opens the file, and makes it if nobody did before.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn open(&self) -> io::Result<OpenFile> {
+        let mut reused = self.reused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(is_reused) = *reused {
+            return Ok(OpenFile { handle: self.place.open(OFlags::RDWR)?, is_reused });
+        }
+        let handle = self.make()?;
+        let is_reused = self.may_be_reused() && handle.metadata()?.len() > 0;
+        if is_reused {
+            handle.set_len(self.size)?;
+        }
+        *reused = Some(is_reused);
+        Ok(OpenFile { handle, is_reused })
+    }
+
+    /// Opens the file for the first time.
+    fn make(&self) -> io::Result<fs::File> {
+        let (directory, name) = self.place.parent()?;
+        let flags = match self.present {
+            Present::Discarded => OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC,
+            Present::Reused => OFlags::RDWR | OFlags::CREATE,
+        };
+        // What the mode lacks for writing or has beyond that is set right at the end.
+        let mode = self.attributes.mode & 0o777 | 0o600;
+        match directory.file(name, flags, mode) {
+            // A file may be one that even its owner can only read, or not at all.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && directory.look(name)?.is_some() => {
+                directory.remove(name)?;
+                directory.file(name, flags, mode)
+            }
+            opened => opened,
+        }
+    }
+
+    /// Gives the file its length and attributes, once all that it holds is written.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn complete(&self, handle: &fs::File, owners: &Owners) -> Result<()> {
+        if handle.metadata()?.len() != self.size {
+            handle.set_len(self.size)?;
+        }
+        attributes::set_on_file(handle, &self.attributes, owners)
+    }
+}
