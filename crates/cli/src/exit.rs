@@ -38,7 +38,7 @@ pub(crate) fn of_archive_get(code: u8) -> u8 {
 /// Whether a word of a command line that could not be understood may mean archive-get. Rather once too often: a
 /// `restore_command` with a typing error in it must not end a recovery early.
 pub(crate) fn may_mean_archive_get(word: &str) -> bool {
-    (word.starts_with("arch") && !word.contains("-p")) || word.ends_with("-get")
+    (word.starts_with("arch") && !word.contains("-p")) || (word.ends_with("-get") && word != "repo-get")
 }
 
 impl From<EngineErrorKind> for Code {
@@ -133,7 +133,7 @@ mod tests {
         {
             assert!(may_mean_archive_get(word), "{word}");
         }
-        for word in ["archive-push", "archive-p", "backup", "--archive-async", "restore", ""] {
+        for word in ["archive-push", "archive-p", "backup", "--archive-async", "repo-get", "restore", ""] {
             assert!(!may_mean_archive_get(word), "{word}");
         }
     }

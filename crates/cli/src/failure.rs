@@ -22,6 +22,11 @@ impl Failure {
         EngineError::new(ErrorKind::OptionInvalidValue, message).into()
     }
 
+    /// A parameter can't be used.
+    pub(crate) fn parameter(message: impl Into<String>) -> Self {
+        EngineError::new(ErrorKind::ParameterInvalid, message).into()
+    }
+
     /// An option is missing.
     pub(crate) fn option_required(message: impl Into<String>) -> Self {
         EngineError::new(ErrorKind::OptionRequired, message).into()

@@ -97,9 +97,10 @@ impl Program {
     }
 }
 
-/// Logs the begin or the end of a command. That of `info`, which is called again and again, is for debugging only.
+/// Logs the begin or the end of a command. That of commands whose output is what they are called for is for debugging
+/// only.
 fn frame(configuration: &Configuration, message: &str) {
-    if configuration.command() == Command::Info {
+    if matches!(configuration.command(), Command::Info | Command::RepoGet | Command::RepoLs) {
         tracing::trace!("{message}");
     } else {
         tracing::info!("{message}");

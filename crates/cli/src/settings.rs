@@ -1,5 +1,6 @@
 //! What several commands take from the configuration, as the types that the engine wants.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pgark_config::{Compression as ConfiguredCompression, Configuration, option};
@@ -41,8 +42,30 @@ pub(crate) fn repositories(configuration: &Configuration) -> Result<Vec<Reposito
         .collect()
 }
 
+/// The repository that `--repo` names, or the first.
+pub(crate) fn first_repository(configuration: &Configuration) -> Result<RepositorySettings> {
+    let first = repositories(configuration)?.into_iter().next();
+    first.ok_or_else(|| {
+        Failure::option_required(format!("{} command requires option: repo1-path", configuration.command().name()))
+    })
+}
+
+/// Where a repository lies: a directory, or a prefix in a bucket.
+pub(crate) fn repository_path(configuration: &Configuration, key: u32) -> &Path {
+    configuration.path(option::REPO_PATH.at(key))
+}
+
+/// What the user writes on a backup. Every text needs a name.
+pub(crate) fn annotations(configuration: &Configuration) -> Result<BTreeMap<String, String>> {
+    let pairs = configuration.map(&option::ANNOTATION);
+    match pairs.iter().find(|(name, _)| name.is_empty()) {
+        Some((_, text)) => Err(Failure::option_value(format!("annotation '={text}' has no name"))),
+        None => Ok(pairs.iter().cloned().collect()),
+    }
+}
+
 fn repository(configuration: &Configuration, key: u32) -> Result<RepositorySettings> {
-    let path = configuration.path(option::REPO_PATH.at(key)).to_owned();
+    let path = repository_path(configuration, key).to_owned();
     Ok(RepositorySettings { key, path, encryption: encryption(configuration, key)? })
 }
 

@@ -35,8 +35,10 @@ pub(crate) struct Definition {
     pub(crate) name: &'static str,
     /// Whether it can be run. One that can't is known so that it is refused with a clear word.
     pub(crate) available: bool,
-    /// What each parameter is, in order; all of them are required.
+    /// What each parameter is, in order; these are required.
     pub(crate) parameters: &'static [&'static str],
+    /// What each parameter after those is, which need not be given.
+    pub(crate) optional_parameters: &'static [&'static str],
     /// What it does, in a few words.
     pub(crate) summary: &'static str,
     /// What it does, in full. Paragraphs are parted by an empty line.
@@ -44,11 +46,11 @@ pub(crate) struct Definition {
 }
 
 const fn now(command: Command, name: &'static str, summary: &'static str, description: &'static str) -> Definition {
-    Definition { command, name, available: true, parameters: &[], summary, description }
+    Definition { command, name, available: true, parameters: &[], optional_parameters: &[], summary, description }
 }
 
 const fn later(command: Command, name: &'static str, summary: &'static str, description: &'static str) -> Definition {
-    Definition { command, name, available: false, parameters: &[], summary, description }
+    Definition { available: false, ..now(command, name, summary, description) }
 }
 
 impl Definition {
@@ -56,15 +58,22 @@ impl Definition {
         self.parameters = parameters;
         self
     }
+
+    const fn may_take(mut self, parameters: &'static [&'static str]) -> Self {
+        self.optional_parameters = parameters;
+        self
+    }
 }
 
 /// All commands, in the order of [`Command`], which is that of their names but for `start`.
 static COMMANDS: [Definition; 20] = [
-    later(
+    now(
         Command::Annotate,
         "annotate",
         "add, change or remove annotations of a backup",
-        "Annotations are key/value pairs that the info command shows. A key that is given an empty value is removed.",
+        "Annotations are key/value pairs that the info command shows with --set. A key that has a value already gets \
+         the new one, and a key that is given an empty value is removed. Every repository that has the backup is \
+         annotated, or only the one named by --repo.",
     ),
     now(
         Command::ArchiveGet,
@@ -121,19 +130,23 @@ static COMMANDS: [Definition; 20] = [
         "Text is for people and may change. JSON (--output=json) is for programs and has pgBackRest's keys. Without \
          --stanza every stanza of the repositories is shown.",
     ),
-    later(
+    now(
         Command::RepoGet,
         "repo-get",
         "get a file from a repository",
-        "Writes one object of the repository to standard output, decrypted.",
+        "Writes what one object of the repository holds to standard output, decrypted and decoded: documents as JSON, \
+         WAL segments and history files as PostgreSQL wrote them, manifests and packs as lines of JSON that tell what \
+         is in them. With --raw what is stored, byte for byte.",
     )
     .takes(&["source file"]),
-    later(
+    now(
         Command::RepoLs,
         "repo-ls",
         "list the files of a repository",
-        "Lists the objects below one path of the repository, as text or JSON.",
-    ),
+        "Lists what lies at one path of the repository, as text or JSON. Without a path the whole repository is meant. A \
+         path is relative to the repository, or absolute and below it.",
+    )
+    .may_take(&["path"]),
     now(
         Command::Restore,
         "restore",
@@ -249,13 +262,14 @@ impl Command {
             .hint(format!("available commands are {}", quoted(available))))
     }
 
-    /// Checks that as many parameters are there as the command takes.
+    /// Checks that as many parameters are there as the command wants, and no more than it takes.
     pub(crate) fn check_parameters(self, given: usize) -> Result<(), Error> {
         let wanted = self.definition().parameters;
-        if given > 0 && wanted.is_empty() {
+        let most = wanted.len() + self.definition().optional_parameters.len();
+        if given > 0 && most == 0 {
             return Err(Error::new(ErrorKind::ParameterInvalid, "command does not allow parameters"));
         }
-        if given > wanted.len() {
+        if given > most {
             return Err(Error::new(ErrorKind::ParameterInvalid, "extra parameters found"));
         }
         match wanted.get(given) {
@@ -310,5 +324,7 @@ mod tests {
         assert_eq!(error(Command::ArchiveGet, 1), "path to copy WAL segment required");
         assert_eq!(error(Command::ArchiveGet, 3), "extra parameters found");
         assert_eq!(error(Command::Backup, 1), "command does not allow parameters");
+        assert_eq!([0, 1].map(|given| Command::RepoLs.check_parameters(given)), [Ok(()), Ok(())]);
+        assert_eq!(error(Command::RepoLs, 2), "extra parameters found");
     }
 }

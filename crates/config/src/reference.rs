@@ -29,8 +29,10 @@ fn command_blocks(definition: &CommandDefinition) -> Vec<String> {
         format!("{}{later}", sentence(definition.summary)),
         definition.description.to_owned(),
     ];
-    if !definition.parameters.is_empty() {
-        blocks.push(format!("Parameters: {}.", definition.parameters.join(", ")));
+    let optional = definition.optional_parameters.iter().map(|parameter| format!("{parameter} (optional)"));
+    let parameters: Vec<_> = definition.parameters.iter().map(|&name| name.to_owned()).chain(optional).collect();
+    if !parameters.is_empty() {
+        blocks.push(format!("Parameters: {}.", parameters.join(", ")));
     }
     let working = option::of_command(definition.command).filter(|option| option.status == Status::Now);
     let mut names: Vec<_> = working.map(Definition::display_name).collect();

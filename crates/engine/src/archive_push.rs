@@ -154,16 +154,6 @@ pub(crate) fn combine(mut errors: Vec<(u32, Error)>) -> Result<()> {
     match errors.len() {
         0 => Ok(()),
         1 => Err(errors.remove(0).1),
-        _ => {
-            let messages: Vec<_> =
-                errors.iter().map(|(key, error)| format!("repo{key}: {}", error.full_message())).collect();
-            let mut combined = Error::new(ErrorKind::Command, messages.join("\n"));
-            for hint in errors.iter().flat_map(|(_, error)| error.hints()) {
-                if !combined.hints().contains(hint) {
-                    combined = combined.hint(hint.clone());
-                }
-            }
-            Err(combined)
-        }
+        _ => Err(Error::of_repositories("", &errors)),
     }
 }

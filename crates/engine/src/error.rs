@@ -127,6 +127,20 @@ impl Error {
         self
     }
 
+    /// One error that stands for those of several repositories, each with the number of its repository. `title` comes
+    /// before them.
+    pub(crate) fn of_repositories(title: &str, errors: &[(u32, Self)]) -> Self {
+        let messages: Vec<_> =
+            errors.iter().map(|(key, error)| format!("repo{key}: {}", error.full_message())).collect();
+        let mut combined = Self::new(ErrorKind::Command, format!("{title}{}", messages.join("\n")));
+        for hint in errors.iter().flat_map(|(_, error)| error.hints()) {
+            if !combined.hints().contains(hint) {
+                combined = combined.hint(hint.clone());
+            }
+        }
+        combined
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind

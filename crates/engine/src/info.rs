@@ -4,7 +4,6 @@
 //! statuses are pgBackRest's.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,7 +11,8 @@ use pgark_postgres::wal::name::SegmentName;
 use pgark_repository::manifest::{Entry, Manifest, ManifestDocument};
 use pgark_repository::repository::Cluster;
 use pgark_repository::wal::Archive;
-use pgark_repository::{Encryption, Label, LabelKind, Repository, StanzaName};
+use pgark_repository::{Encryption, Label, LabelKind, Repository, StanzaName, note};
+use ulid::Ulid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock;
@@ -115,6 +115,8 @@ pub struct ClusterReport {
 pub struct BackupReport {
     /// What its manifest says of it.
     pub document: ManifestDocument,
+    /// What the user has written on it, until now.
+    pub annotations: BTreeMap<String, String>,
     /// The symbolic links in it that lead to no tablespace: name and destination. Only of a backup that was asked for by
     /// its label.
     pub links: Vec<(String, String)>,
@@ -153,20 +155,10 @@ pub fn run(settings: &InfoSettings) -> Vec<StanzaReport> {
 
 /// What a repository has of each of its stanzas that is asked for.
 fn of_repository(settings: &InfoSettings, from: &RepositorySettings) -> Result<Vec<(StanzaName, RepositoryReport)>> {
-    let repository = match from.open() {
-        Ok(open) => open.repository,
-        // A directory in which no stanza-create has been at work yet has no stanzas: nothing is wrong with it.
-        Err(error) if is_no_repository(&error) => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
+    let repository = from.open()?.repository;
     let wanted = |name: &StanzaName| settings.stanza.as_ref().is_none_or(|stanza| stanza == name);
     let stanzas = repository.stanzas()?.into_iter().filter(wanted);
     Ok(stanzas.map(|stanza| (stanza.clone(), of_stanza(settings, from, &repository, &stanza))).collect())
-}
-
-fn is_no_repository(error: &Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<pgark_repository::Error>());
-    matches!(cause, Some(pgark_repository::Error::NoRepository { .. }))
 }
 
 fn of_stanza(
@@ -215,17 +207,17 @@ impl RepositoryReport {
 
     /// Reads the backups that are asked for. One that is damaged does not hide the others; the first error is given.
     fn read_backups(&mut self, settings: &InfoSettings, repository: &Repository, stanza: &StanzaName) -> Result<()> {
-        let labels = repository.backups(stanza)?;
-        if labels.is_empty() {
+        let backups = repository.backups_with_notes(stanza)?;
+        if backups.is_empty() {
             self.status = RepositoryStatus::NoBackups;
         }
-        let is_wanted = |label: &&Label| {
+        let is_wanted = |label: &Label| {
             settings.kind.is_none_or(|kind| label.kind() == kind)
                 && settings.set.as_deref().is_none_or(|set| label.as_str() == set)
         };
         let mut result = Ok(());
-        for label in labels.iter().filter(is_wanted) {
-            match read_backup(repository, stanza, label, settings.set.is_some()) {
+        for (label, notes) in backups.iter().filter(|(label, _)| is_wanted(label)) {
+            match read_backup(repository, stanza, label, notes, settings.set.is_some()) {
                 Ok(backup) => self.backups.push(backup),
                 // It was removed a moment ago.
                 Err(error) if error.kind() == ErrorKind::FileMissing => {}
@@ -236,7 +228,13 @@ impl RepositoryReport {
     }
 }
 
-fn read_backup(repository: &Repository, stanza: &StanzaName, label: &Label, in_detail: bool) -> Result<BackupReport> {
+fn read_backup(
+    repository: &Repository,
+    stanza: &StanzaName,
+    label: &Label,
+    notes: &[Ulid],
+    in_detail: bool,
+) -> Result<BackupReport> {
     let manifest = Manifest::open(repository, stanza, label)?;
     let mut links = Vec::new();
     if in_detail {
@@ -244,7 +242,9 @@ fn read_backup(repository: &Repository, stanza: &StanzaName, label: &Label, in_d
             links.extend(entries?.iter().filter_map(link));
         }
     }
-    Ok(BackupReport { document: manifest.document().clone(), links })
+    let document = manifest.document().clone();
+    let annotations = note::annotations(repository, stanza, label, notes, &document.annotations)?;
+    Ok(BackupReport { document, annotations, links })
 }
 
 /// The link that an entry was, unless it is that of a tablespace.

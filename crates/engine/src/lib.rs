@@ -3,6 +3,7 @@
 //! Each command is a module with its settings, its function and its report. Settings are typed: nothing here knows of
 //! option names but in hints. [`stanza`] opens what the commands work on.
 
+pub mod annotate;
 pub mod archive_get;
 pub mod archive_push;
 pub mod backup;
@@ -11,6 +12,7 @@ pub mod control;
 mod error;
 pub mod info;
 mod lock;
+pub mod objects;
 pub mod restore;
 pub mod stanza;
 pub mod stanza_create;

@@ -8,7 +8,7 @@ use pgark_postgres::control::ControlFile;
 use pgark_repository::repository::Cluster;
 use pgark_repository::wal::Archive;
 use pgark_repository::{Encryption, Repository, StanzaName};
-use pgark_storage::LocalStorage;
+use pgark_storage::{LocalStorage, Storage};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -36,13 +36,20 @@ pub struct OpenRepository {
 }
 
 impl RepositorySettings {
+    /// Opens the storage that the repository is in, or may be in.
+    ///
+    /// # Errors
+    /// Where there is no such storage, or it can't be read.
+    pub fn storage(&self) -> Result<Arc<dyn Storage>> {
+        Ok(Arc::new(LocalStorage::open(&self.path)?))
+    }
+
     /// Opens the repository.
     ///
     /// # Errors
     /// Where it does not exist, can't be read, or does not open with the pass phrase.
     pub fn open(&self) -> Result<OpenRepository> {
-        let storage = LocalStorage::open(&self.path)?;
-        let repository = Repository::open(Arc::new(storage), &self.encryption)?;
+        let repository = Repository::open(self.storage()?, &self.encryption)?;
         Ok(OpenRepository { key: self.key, repository })
     }
 }

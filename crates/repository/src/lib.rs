@@ -18,6 +18,7 @@ pub mod key_slot;
 pub mod manifest;
 pub mod map;
 pub mod names;
+pub mod note;
 pub mod pack;
 pub mod removal;
 pub mod repository;

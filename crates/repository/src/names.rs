@@ -262,6 +262,37 @@ pub(crate) fn label_of_manifest(stanza: &StanzaName, name: &Key) -> Option<Label
     below.strip_suffix("/manifest")?.parse().ok()
 }
 
+/// The stanza and the backup whose manifest has this name.
+pub(crate) fn parse_manifest(name: &Key) -> Option<(StanzaName, Label)> {
+    match name.segments().collect::<Vec<_>>()[..] {
+        ["stanza", stanza, "backup", label, MANIFEST] => Some((stanza.parse().ok()?, label.parse().ok()?)),
+        _ => None,
+    }
+}
+
+/// The stanza and the pack that has this name.
+pub(crate) fn parse_pack(name: &Key) -> Option<(StanzaName, PackId)> {
+    let ["stanza", stanza, "pack", session, number] = name.segments().collect::<Vec<_>>()[..] else { return None };
+    let id = PackId { session: ulid(session)?, number: u32::from_str_radix(number, 16).ok()? };
+    (id.to_string() == format!("{session}/{number}")).then_some((stanza.parse().ok()?, id))
+}
+
+/// Where the notes on a backup are.
+pub fn notes(stanza: &StanzaName, label: &Label) -> Result<Key, Error> {
+    key(&format!("stanza/{stanza}/backup/{label}/note"))
+}
+
+/// One note on a backup.
+pub fn note(stanza: &StanzaName, label: &Label, id: Ulid) -> Result<Key, Error> {
+    key(&format!("stanza/{stanza}/backup/{label}/note/{id}"))
+}
+
+/// The backup and the identity of the note that this is the name of, if it is one.
+pub(crate) fn label_and_note(stanza: &StanzaName, name: &Key) -> Option<(Label, Ulid)> {
+    let (label, rest) = name.below(&backups(stanza).ok()?)?.split_once('/')?;
+    Some((label.parse().ok()?, ulid(rest.strip_prefix("note/")?)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Opening and creating a repository.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -7,9 +8,10 @@ use jiff::Timestamp;
 use pgark_storage::{Capabilities, ErrorKind, Key, PutMode, Storage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use ulid::Ulid;
 use zeroize::Zeroizing;
 
-use crate::container::ObjectKind;
+use crate::container::{BlockKind, Container, ObjectKind};
 use crate::document;
 use crate::error::{Cipher, Error, Malformed, Result};
 use crate::key_slot::KeySlot;
@@ -179,6 +181,17 @@ impl Repository {
         &self.vault
     }
 
+    /// What the only block of a kind holds, of an object that has one such block.
+    ///
+    /// # Errors
+    /// Not found, damaged, or the storage's error.
+    pub fn only_block(&self, kind: ObjectKind, name: &Key, block: BlockKind) -> Result<Vec<u8>> {
+        let plain = Vault::plain(self.vault.repository());
+        let vault = if kind.is_always_plain() { &plain } else { &self.vault };
+        let container = Container::open(self.storage(), vault, kind, name)?;
+        container.block(self.storage(), container.only(block)?)
+    }
+
     /// What the repository says of itself.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
@@ -250,13 +263,30 @@ impl Repository {
     /// # Errors
     /// The storage's error.
     pub fn backups(&self, stanza: &StanzaName) -> Result<Vec<Label>> {
-        let mut labels = Vec::new();
+        Ok(self.backups_with_notes(stanza)?.into_keys().collect())
+    }
+
+    /// The labels of the complete backups of a stanza, oldest first, each with the notes on it, oldest first.
+    ///
+    /// # Errors
+    /// The storage's error.
+    pub fn backups_with_notes(&self, stanza: &StanzaName) -> Result<BTreeMap<Label, Vec<Ulid>>> {
+        let mut backups: BTreeMap<Label, Vec<Ulid>> = BTreeMap::new();
+        let mut notes = Vec::new();
         self.storage.list(Some(&names::backups(stanza)?), &mut |object| {
-            labels.extend(names::label_of_manifest(stanza, &object.key));
+            if let Some(label) = names::label_of_manifest(stanza, &object.key) {
+                backups.insert(label, Vec::new());
+            }
+            notes.extend(names::label_and_note(stanza, &object.key));
             ControlFlow::Continue(())
         })?;
-        labels.sort();
-        Ok(labels)
+        for (label, note) in notes {
+            // Without a manifest there is no backup, only what is left of one.
+            if let Some(notes) = backups.get_mut(&label) {
+                notes.push(note);
+            }
+        }
+        Ok(backups)
     }
 }
 

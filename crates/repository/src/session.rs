@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use pgark_storage::{Key, PutMode};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use ulid::Ulid;
 
 use crate::container::ObjectKind;
 use crate::document;
-use crate::error::{Error, Result};
+use crate::error::{Error, Malformed, Result};
 use crate::names::{self, Label, StanzaName};
 use crate::repository::Repository;
 
@@ -108,10 +109,26 @@ pub fn sessions(repository: &Repository, stanza: &StanzaName) -> Result<Vec<Sess
         let Some(id) = names::ulid(&entry.name) else { continue };
         let name = names::session(stanza, id)?;
         match document::read(repository.storage(), repository.vault(), ObjectKind::Session, &name) {
-            Ok(document) => sessions.push(document),
+            Ok(document) => sessions.push(known(&name, document)?),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
     }
     Ok(sessions)
+}
+
+/// The document of a session, unless a newer program does there what this one does not know.
+fn known(name: &Key, document: Value) -> Result<SessionDocument> {
+    #[derive(Deserialize)]
+    struct Needs {
+        kind: String,
+    }
+    let unreadable =
+        |error: serde_json::Error| Malformed::new(format!("its document can't be read: {error}")).in_object(name);
+    let Needs { kind } = Needs::deserialize(&document).map_err(unreadable)?;
+    if serde_json::from_value::<SessionKind>(Value::from(kind.as_str())).is_err() {
+        let what = format!("it is a session of kind '{kind}'");
+        return Err(Error::Unsupported { object: name.to_string(), what });
+    }
+    SessionDocument::deserialize(document).map_err(unreadable)
 }

@@ -1,5 +1,6 @@
 //! `pgark backup`
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use pgark_config::{Configuration, option};
@@ -38,7 +39,7 @@ fn backup_settings(configuration: &Configuration) -> Result<BackupSettings> {
         archive_timeout: configuration.duration(&option::ARCHIVE_TIMEOUT),
         checksum_page: configuration.optional_boolean(&option::CHECKSUM_PAGE),
         exclude: configuration.list(&option::EXCLUDE).iter().map(PathBuf::from).collect(),
-        annotations: configuration.map(&option::ANNOTATION).iter().cloned().collect(),
+        annotations: annotations(configuration)?,
         workers: settings::workers(configuration),
         write,
         compression: settings::compression_text(write.compression),
@@ -46,6 +47,13 @@ fn backup_settings(configuration: &Configuration) -> Result<BackupSettings> {
         host: settings::host(),
         program: PROGRAM.to_owned(),
     })
+}
+
+/// A text that is empty says nothing: there is nothing yet that it could take away.
+fn annotations(configuration: &Configuration) -> Result<BTreeMap<String, String>> {
+    let mut annotations = settings::annotations(configuration)?;
+    annotations.retain(|_, text| !text.is_empty());
+    Ok(annotations)
 }
 
 fn choose_repository(configuration: &Configuration) -> Result<RepositorySettings> {

@@ -1,5 +1,6 @@
 //! The commands: each goes from the configuration to the engine's settings, and from the engine's report to output.
 
+mod annotate;
 mod archive_get;
 mod archive_push;
 mod backup;
@@ -7,6 +8,8 @@ mod check;
 mod control;
 pub(crate) mod help;
 mod info;
+mod repo_get;
+mod repo_ls;
 mod restore;
 mod size;
 mod stanza_create;
@@ -30,10 +33,13 @@ pub(crate) fn run(program: &Program, configuration: &Configuration) -> Result<u8
     }
     let done = match configuration.command() {
         Command::ArchiveGet => return archive_get::run(configuration),
+        Command::RepoGet => return repo_get::run(configuration),
+        Command::Annotate => annotate::run(configuration),
         Command::ArchivePush => archive_push::run(configuration),
         Command::Backup => backup::run(configuration),
         Command::Check => check::run(program, configuration),
         Command::Info => info::run(configuration),
+        Command::RepoLs => repo_ls::run(configuration),
         Command::Restore => restore::run(configuration),
         Command::StanzaCreate => stanza_create::run(configuration),
         Command::StanzaDelete => stanza_delete::run(configuration),

@@ -47,7 +47,16 @@ fn level(configuration: &Configuration, option: &option::Definition) -> Level {
 /// Opens the log file of a command that has one, or says why it can't be opened.
 fn open_file(configuration: &Configuration) -> (Option<LogFile>, Option<String>) {
     let command = configuration.command();
-    let is_logged = !matches!(command, Command::ArchiveGet | Command::ArchivePush | Command::Check | Command::Info);
+    let is_logged = !matches!(
+        command,
+        Command::Annotate
+            | Command::ArchiveGet
+            | Command::ArchivePush
+            | Command::Check
+            | Command::Info
+            | Command::RepoGet
+            | Command::RepoLs
+    );
     if !is_logged || level(configuration, &option::LOG_LEVEL_FILE) == Level::Off {
         return (None, None);
     }

@@ -14,7 +14,7 @@ options! {
 
     ANNOTATE_ANNOTATION, "annotation", "a note for the backup",
         "A pair key=value that info shows. An empty value removes the note. May be given several times."
-        => map().required().of(&[Annotate]).later();
+        => map().required().of(&[Annotate]);
 
     CHECKSUM_PAGE, "checksum-page", "whether page checksums are checked",
         "If not set they are, where the cluster has them. A page that fails does not end the backup: it is named in \

@@ -77,7 +77,7 @@ options! {
 
     ANNOTATE_SET, "set", "the backup to annotate",
         "A label as info shows it."
-        => text().on_command_line().required().of(&[Annotate]).later();
+        => text().on_command_line().required().of(&[Annotate]);
 
     EXPIRE_SET, "set", "the backup to expire",
         "A label as info shows it. The backup goes whatever retention says, unless it is the last one."
@@ -129,7 +129,7 @@ options! {
 
     REPO_LS_OUTPUT, "output", "the form of the output",
         "Text has one name on each line. JSON has type, size and time too."
-        => choice(TEXT_OR_JSON).on_command_line().default("text").of(&[RepoLs]).later();
+        => choice(TEXT_OR_JSON).on_command_line().default("text").of(&[RepoLs]);
 
     VERIFY_OUTPUT, "output", "the form of the output",
         "Without text only errors and warnings are shown."
@@ -167,23 +167,23 @@ options! {
         => boolean("n").on_command_line().of(&[Verify]).later();
 
     FILTER, "filter", "show only names that fit this regular expression",
-        "Holds for the path below the one that is listed."
-        => text().on_command_line().of(&[RepoLs]).later();
+        "It is compared with the path below the one that is listed, and may fit any part of it."
+        => text().on_command_line().of(&[RepoLs]);
 
     RECURSE, "recurse", "list what lies deeper too",
         "Names are then paths, relative to the one that is listed."
-        => boolean("n").on_command_line().of(&[RepoLs]).later();
+        => boolean("n").on_command_line().of(&[RepoLs]);
 
     SORT, "sort", "the order of the output",
         "By name."
-        => choice(&[now("none", "as the storage lists them"), now("asc", "ascending"), now("desc", "descending")])
-            .on_command_line().default("asc").of(&[RepoLs]).later();
+        => choice(&[now("none", "no matter; it is ascending"), now("asc", "ascending"), now("desc", "descending")])
+            .on_command_line().default("asc").of(&[RepoLs]);
 
     IGNORE_MISSING, "ignore-missing", "exit 1 without an error if the file does not exist",
         "Any other failure is an error still."
-        => boolean("n").on_command_line().of(&[RepoGet]).later();
+        => boolean("n").on_command_line().of(&[RepoGet]);
 
-    RAW, "raw", "do not decrypt the file",
-        "Writes what is stored, byte for byte."
-        => boolean("n").on_command_line().of(&[RepoGet]).later();
+    RAW, "raw", "do not decrypt or decode the file",
+        "Writes what is stored, byte for byte. It needs no pass phrase."
+        => boolean("n").on_command_line().of(&[RepoGet]);
 }

@@ -1,8 +1,10 @@
 //! The fixed parts of a container, as bytes.
 
+use pgark_storage::{ErrorKind, Key, Storage};
+
 use crate::bytes::Reader;
 use crate::codec::Codec;
-use crate::error::{Cipher, Malformed};
+use crate::error::{Cipher, Malformed, Result};
 use crate::vault::{Hash, RepositoryId, TAG_LENGTH};
 
 pub(crate) const FORMAT_VERSION: u16 = 1;
@@ -36,10 +38,12 @@ pub enum ObjectKind {
     Auxiliary,
     /// A session.
     Session,
+    /// A note on a backup.
+    Note,
 }
 
 impl ObjectKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Descriptor,
         Self::KeySlot,
         Self::Cluster,
@@ -48,6 +52,7 @@ impl ObjectKind {
         Self::Wal,
         Self::Auxiliary,
         Self::Session,
+        Self::Note,
     ];
 
     fn magic(self) -> &'static [u8; 8] {
@@ -60,6 +65,19 @@ impl ObjectKind {
             Self::Wal => b"PGARKWAL",
             Self::Auxiliary => b"PGARKAUX",
             Self::Session => b"PGARKSES",
+            Self::Note => b"PGARKNOT",
+        }
+    }
+
+    /// What the object `name` is, by its first bytes; `None` where it is nothing of this format.
+    ///
+    /// # Errors
+    /// Not found, or the storage's error.
+    pub fn of(storage: &dyn Storage, name: &Key) -> Result<Option<Self>> {
+        match storage.get_range(name, 0, 8) {
+            Ok(magic) => Ok(Self::ALL.into_iter().find(|kind| kind.magic()[..] == magic[..])),
+            Err(error) if error.kind() == ErrorKind::TooShort => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 

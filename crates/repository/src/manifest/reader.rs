@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pgark_storage::Key;
 use ulid::Ulid;
 
 use super::document::ManifestDocument;
@@ -49,6 +50,16 @@ impl<'repository> Manifest<'repository> {
             return Err(container.damaged(format!("it is the manifest of {}", document.label)));
         }
         Ok(Self { repository, stanza: stanza.clone(), container, document })
+    }
+
+    /// Opens the manifest that is the object `name`.
+    ///
+    /// # Errors
+    /// As [`Manifest::open`].
+    pub fn open_object(repository: &'repository Repository, name: &Key) -> Result<Self> {
+        let (stanza, label) = names::parse_manifest(name)
+            .ok_or_else(|| Malformed::new("it is a manifest under a name that no manifest has").in_object(name))?;
+        Self::open(repository, &stanza, &label)
     }
 
     /// What it says of the backup as a whole.

@@ -4,7 +4,7 @@ use pgark_storage::Key;
 
 use super::tables::{self, FrameEntry};
 use crate::container::{BlockKind, Container, ObjectKind};
-use crate::error::Result;
+use crate::error::{Malformed, Result};
 use crate::names::{self, PackId, StanzaName};
 use crate::repository::Repository;
 use crate::vault::{Hash, PageHash};
@@ -33,6 +33,16 @@ impl<'repository> Pack<'repository> {
             return Err(container.damaged("it is another pack than the one that the manifest names"));
         }
         Ok(Self { repository, container })
+    }
+
+    /// Opens the pack that is the object `name`.
+    ///
+    /// # Errors
+    /// As [`Pack::open`].
+    pub fn open_object(repository: &'repository Repository, name: &Key) -> Result<Self> {
+        let (stanza, id) = names::parse_pack(name)
+            .ok_or_else(|| Malformed::new("it is a pack under a name that no pack has").in_object(name))?;
+        Self::open(repository, &stanza, id, None)
     }
 
     /// The container, for fetching and decoding frames.

@@ -10,7 +10,7 @@ use pgark_repository::pack::{FramePages, Pack};
 use pgark_repository::repository::Cluster;
 use pgark_repository::session::sessions;
 use pgark_repository::wal::{Archive, WalObject};
-use pgark_repository::{Label, PackId, Repository, Result, StanzaName};
+use pgark_repository::{Label, PackId, Repository, Result, StanzaName, note};
 use serde::Serialize;
 
 use crate::restore;
@@ -27,9 +27,11 @@ pub(crate) fn repository(repository: &Repository) -> Result<String> {
         for cluster in repository.clusters(&stanza)? {
             text += &dump_cluster(repository, &stanza, &cluster)?;
         }
-        for label in repository.backups(&stanza)? {
+        for (label, notes) in repository.backups_with_notes(&stanza)? {
             let (backup, used) = dump_backup(repository, &stanza, &label)?;
             text += &backup;
+            let annotations = note::annotations(repository, &stanza, &label, &notes, &BTreeMap::new())?;
+            writeln!(text, "  {} notes, annotations {}", notes.len(), json(&annotations)).unwrap();
             packs.extend(used);
         }
         for (id, pack_use) in &packs {

@@ -4,7 +4,8 @@ use pgark_repository::container::ObjectKind;
 use pgark_repository::manifest::Manifest;
 use pgark_repository::names;
 use pgark_repository::pack::Pack;
-use pgark_repository::{Encryption, Error, PackId, Repository, removal};
+use pgark_repository::session::sessions;
+use pgark_repository::{Encryption, Error, PackId, Repository, note, removal};
 use pgark_storage::{Key, MemoryStorage, PutMode, Storage as _};
 use std::sync::Arc;
 use ulid::Ulid;
@@ -254,6 +255,43 @@ fn a_repository_may_be_read_where_it_may_not_be_written() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// The name of an object in a fresh repository, with a document that a newer program may have written.
+fn written_later(magic: [u8; 8], name: &Key, document: &serde_json::Value) -> Room {
+    let room = Room::plain();
+    let block = DraftBlock::new(1, document.to_string().as_bytes());
+    let object = Draft::new(magic, room.repository.vault().repository(), vec![block]).write(name.as_str());
+    room.storage.put(name, &object, PutMode::Create).unwrap();
+    room
+}
+
+#[test]
+fn a_session_of_a_kind_that_is_not_known_is_of_a_newer_program_and_not_damaged() {
+    let id = Ulid::from_bytes([1; 16]);
+    let name = names::session(&stanza(), id).unwrap();
+    let document = serde_json::json!({"id": id, "kind": "teleport", "targets": 9});
+    let room = written_later(*b"PGARKSES", &name, &document);
+    match sessions(&room.repository, &stanza()) {
+        Err(Error::Unsupported { object, what }) => {
+            assert_eq!((object.as_str(), what.as_str()), (name.as_str(), "it is a session of kind 'teleport'"));
+        }
+        other => panic!("{other:?}"),
+    }
+    let room = written_later(*b"PGARKSES", &name, &serde_json::json!({"id": id, "kind": "backup"}));
+    assert!(matches!(sessions(&room.repository, &stanza()), Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn a_note_of_a_kind_that_is_not_known_is_passed_over() {
+    let id = Ulid::from_bytes([1; 16]);
+    let name = names::note(&stanza(), &label(FULL), id).unwrap();
+    let document = serde_json::json!({"id": id, "written": "2026-11-22T12:00:00Z", "program": "pgark 9.0.0",
+        "kind": "drill", "minutes": 7});
+    let room = written_later(*b"PGARKNOT", &name, &document);
+    let first = [("why".to_owned(), "import".to_owned())].into();
+    let found = note::annotations(&room.repository, &stanza(), &label(FULL), &[id], &first).unwrap();
+    assert_eq!(found, first);
 }
 
 /// A manifest whose blocks are these, opened.

@@ -14,6 +14,7 @@ mod forged;
 mod golden;
 mod lifecycle;
 mod manifest;
+mod notes;
 mod pack;
 mod properties;
 mod removal;

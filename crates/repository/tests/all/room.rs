@@ -103,6 +103,7 @@ fn kind_of(name: &Key) -> ObjectKind {
         ["stanza", _, "session", _] => ObjectKind::Session,
         ["stanza", _, "pack", _, _] => ObjectKind::Pack,
         ["stanza", _, "backup", _, "manifest"] => ObjectKind::Manifest,
+        ["stanza", _, "backup", _, "note", _] => ObjectKind::Note,
         ["stanza", _, "wal", _, _] => ObjectKind::Auxiliary,
         ["stanza", _, "wal", _, _, file] if file.ends_with(".backup") => ObjectKind::Auxiliary,
         ["stanza", _, "wal", _, _, _] => ObjectKind::Wal,

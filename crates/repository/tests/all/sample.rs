@@ -6,7 +6,7 @@ use pgark_repository::manifest::PageRange;
 use pgark_repository::repository::Cluster;
 use pgark_repository::session::{Session, SessionKind};
 use pgark_repository::wal::{Archive, WalDocument};
-use pgark_repository::{Label, PAGE_SIZE, Repository, Result, StanzaName};
+use pgark_repository::{Label, PAGE_SIZE, Repository, Result, StanzaName, note};
 use ulid::Ulid;
 
 use crate::backups::{Backup, Item, Taken, cluster};
@@ -39,11 +39,16 @@ pub(crate) fn write(repository: &Repository) -> Result<()> {
     let older = Cluster { id: 1, version: "16".into(), ..cluster() };
     repository.add_cluster(&stanza, &older)?;
     repository.add_cluster(&stanza, &cluster())?;
+    repository.add_cluster(&stanza, &Cluster { id: 3, archive_of: Some(1), ..older })?;
     write_wal(&Archive::new(repository, stanza.clone(), cluster().archive()))?;
     let relies_on = vec![label(FULL)];
     let _left_open = Session::begin(repository, &stanza, SessionKind::Backup, "db1".into(), relies_on)?;
     let full = take(repository, FULL, 1, Compression::Zstd(3), &Taken::default())?;
     take(repository, INCREMENTAL, 2, Compression::Lz4, &full)?;
+    for annotations in [[("keep", "until audited"), ("why", "import")], [("keep", ""), ("why", "the import of May")]] {
+        let annotations = annotations.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+        note::annotate(repository, &stanza, &label(FULL), annotations, "pgark 0.0.0")?;
+    }
     Ok(())
 }
 

@@ -246,7 +246,7 @@ impl<'report> Backup<'report> {
         let (start, stop, totals) = (&document.start, &document.stop, document.totals);
         let lsn = start.lsn.as_deref().zip(stop.lsn.as_deref()).filter(|_| start.wal_segment.is_some());
         Self {
-            annotation: &document.annotations,
+            annotation: &backup.annotations,
             archive: Span { start: start.wal_segment.as_deref(), stop: stop.wal_segment.as_deref() },
             backrest: Backrest { format: BACKREST_FORMAT, version: version(document) },
             database: ClusterKey { id: document.cluster.id, repository },

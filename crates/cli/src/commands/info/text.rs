@@ -193,7 +193,7 @@ fn details(backup: &BackupReport) -> Vec<String> {
         let files: Vec<_> = document.damaged_files.iter().map(|file| file.path.as_str()).collect();
         lines.push(format!("error list: {}", files.join(", ")));
     }
-    let annotations = document.annotations.iter().map(|(key, value)| format!("{key}: {value}"));
+    let annotations = backup.annotations.iter().map(|(key, value)| format!("{key}: {value}"));
     listed(&mut lines, "annotation(s)", annotations.collect());
     lines
 }
