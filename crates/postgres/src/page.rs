@@ -50,14 +50,13 @@ pub enum PageState {
 ///
 /// `block_number` counts from the start of the relation, not of the segment.
 pub fn verify(page: &Page, block_number: u32) -> PageState {
-    let (stored, computed) = (stored_checksum(page), checksum::checksum(page, block_number));
-    if stored == computed {
-        PageState::Intact
-    } else if is_zero(page) {
-        PageState::New
-    } else {
-        PageState::ChecksumMismatch { stored, computed }
+    let stored = stored_checksum(page);
+    // No checksum is 0, so that a new page need not be summed up to be known.
+    if stored == 0 && is_zero(page) {
+        return PageState::New;
     }
+    let computed = checksum::checksum(page, block_number);
+    if stored == computed { PageState::Intact } else { PageState::ChecksumMismatch { stored, computed } }
 }
 
 /// Whether a page with a wrong checksum, read from a running server, is one that the server is just writing: recovery
