@@ -19,7 +19,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pgark_postgres::Lsn;
-use pgark_postgres::client::{ConnectSettings, Connection, StartedBackup, StoppedBackup};
+use pgark_postgres::client::{ClusterFacts, ConnectSettings, Connection, StartedBackup, StoppedBackup};
 use pgark_postgres::control::{CONTROL_FILE_PATH, ControlFile};
 use pgark_postgres::data_directory::{Context, Entry};
 use pgark_postgres::label::{BACKUP_LABEL_FILE, TABLESPACE_MAP_FILE};
@@ -145,8 +145,16 @@ fn open_server(settings: &BackupSettings, control: &ControlFile) -> Result<Optio
             .hint("run the backup on the primary: the server here is a standby"));
     }
     ensure_archiving(connection.facts(), settings.archive_check, settings.archive_mode_check)?;
+    say_what_is_outside(connection.facts());
     connection.lock_backup()?;
     Ok(Some(connection))
+}
+
+fn say_what_is_outside(facts: &ClusterFacts) {
+    let files: Vec<_> = facts.outer_configuration_files.iter().map(|file| format!("'{}'", file.display())).collect();
+    if !files.is_empty() {
+        tracing::info!("outside of the data directory, and so not part of the backup: {}", files.join(", "));
+    }
 }
 
 /// A backup under way.

@@ -1,12 +1,15 @@
 //! What a server says about its cluster.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fs_err as fs;
 use jiff::Timestamp;
 use postgres::Client;
+use postgres::types::{FromSql, Type};
 
 use super::{ClientError, Connection, Target};
 use crate::control::{ControlFile, WalLevel};
@@ -41,6 +44,8 @@ pub struct ClusterFacts {
     pub wal_segment_size: SegmentSize,
     /// `checkpoint_timeout`: how long a backup may take to start without `start-fast`.
     pub checkpoint_timeout: Duration,
+    /// `config_file`, `hba_file` and `ident_file`, as far as they lie outside the data directory.
+    pub outer_configuration_files: Vec<PathBuf>,
 }
 
 /// `archive_mode`.
@@ -59,7 +64,7 @@ pub enum ArchiveMode {
 pub struct TablespaceFacts {
     /// Its oid.
     pub oid: u32,
-    /// Its name.
+    /// Its name; what is not in the encoding of the database that was asked is replaced.
     pub name: String,
     /// Where it lies: relative to the data directory if it lies in it.
     pub location: PathBuf,
@@ -70,7 +75,7 @@ pub struct TablespaceFacts {
 pub struct Database {
     /// Its oid.
     pub oid: u32,
-    /// Its name.
+    /// Its name; what is not in the encoding of the database that was asked is replaced.
     pub name: String,
 }
 
@@ -115,8 +120,16 @@ fn is_same_directory(one: &Path, other: &Path) -> bool {
     }
 }
 
+/// Whether a directory is another one or lies in it, through whatever links.
+fn is_within(directory: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(directory), fs::canonicalize(other)) {
+        (Ok(directory), Ok(other)) => directory.starts_with(other),
+        _ => directory.starts_with(other),
+    }
+}
+
 /// The settings that every version has.
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 12] = [
     "server_version_num",
     "data_directory",
     "archive_mode",
@@ -126,6 +139,9 @@ const SETTINGS: [&str; 9] = [
     "wal_segment_size",
     "checkpoint_timeout",
     "archive_library",
+    "config_file",
+    "hba_file",
+    "ident_file",
 ];
 
 pub(super) fn query(client: &mut Client, target: &Target) -> Result<ClusterFacts, ClientError> {
@@ -165,6 +181,7 @@ pub(super) fn query(client: &mut Client, target: &Target) -> Result<ClusterFacts
         wal_segment_size: SegmentSize::new(settings.number("wal_segment_size")?)
             .map_err(|error| ClientError::answer(what, target, &error))?,
         checkpoint_timeout: Duration::from_secs(settings.number("checkpoint_timeout")?),
+        outer_configuration_files: settings.outer_files(&["config_file", "hba_file", "ident_file"])?,
     })
 }
 
@@ -192,6 +209,13 @@ impl Settings<'_> {
         value.ok_or_else(|| self.unexpected(setting, text))
     }
 
+    /// The files that these settings name, but for those in the data directory.
+    fn outer_files(&self, names: &[&str]) -> Result<Vec<PathBuf>, ClientError> {
+        let data_directory = Path::new(self.text("data_directory")?);
+        let files = names.iter().filter_map(|name| self.values.get(*name)).map(PathBuf::from);
+        Ok(files.filter(|file| !file.parent().is_some_and(|parent| is_within(parent, data_directory))).collect())
+    }
+
     fn unexpected(&self, setting: &str, text: &str) -> ClientError {
         ClientError::answer("read the settings", self.target, &format!("{setting} is '{text}'"))
     }
@@ -206,6 +230,20 @@ impl Settings<'_> {
     }
 }
 
+/// Text in the bytes that the server sends. In the catalogs that all databases share, a name is in the encoding of the
+/// database that it was made in, and so not always in the one of the database at hand.
+struct Raw<'row>(&'row [u8]);
+
+impl<'row> FromSql<'row> for Raw<'row> {
+    fn from_sql(_: &Type, bytes: &'row [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(bytes))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        <&str as FromSql>::accepts(kind)
+    }
+}
+
 impl Connection {
     /// The tablespaces that were created in the cluster.
     ///
@@ -217,11 +255,11 @@ impl Connection {
                     where spcname not in ('pg_default', 'pg_global') order by oid";
         let rows = self.rows(what, sql)?;
         let tablespace = |row| {
-            let location: String = self.column(what, row, 2)?;
+            let (Raw(name), Raw(location)) = (self.column(what, row, 1)?, self.column(what, row, 2)?);
             Ok(TablespaceFacts {
                 oid: self.column(what, row, 0)?,
-                name: self.column(what, row, 1)?,
-                location: location.into(),
+                name: String::from_utf8_lossy(name).into_owned(),
+                location: OsStr::from_bytes(location).into(),
             })
         };
         rows.iter().map(tablespace).collect()
@@ -234,7 +272,10 @@ impl Connection {
     pub fn databases(&mut self) -> Result<Vec<Database>, ClientError> {
         let what = "list the databases";
         let rows = self.rows(what, "select oid, datname::text from pg_catalog.pg_database order by oid")?;
-        let database = |row| Ok(Database { oid: self.column(what, row, 0)?, name: self.column(what, row, 1)? });
+        let database = |row| {
+            let Raw(name) = self.column(what, row, 1)?;
+            Ok(Database { oid: self.column(what, row, 0)?, name: String::from_utf8_lossy(name).into_owned() })
+        };
         rows.iter().map(database).collect()
     }
 
