@@ -33,6 +33,7 @@ pub(crate) struct SiteBuilder {
     global: Vec<String>,
     settings: Vec<(String, String)>,
     checksums: bool,
+    wal_segment_size_mib: u32,
 }
 
 impl SiteBuilder {
@@ -72,6 +73,12 @@ impl SiteBuilder {
         self
     }
 
+    /// With WAL segments of so many MiB; of one unless set.
+    pub(crate) fn wal_segment_size_mib(mut self, size: u32) -> Self {
+        self.wal_segment_size_mib = size;
+        self
+    }
+
     /// Makes the cluster and its configuration; the server does not run, and there is no stanza yet.
     pub(crate) fn create(self) -> Site {
         let program = Program::new(env!("CARGO_BIN_EXE_pgark"));
@@ -79,7 +86,7 @@ impl SiteBuilder {
         let configuration = scratch.path().join("pgark.conf");
         let archive_command = archive_command(&program, &configuration);
         let mut builder = Cluster::builder(&self.server)
-            .wal_segment_size_mib(1)
+            .wal_segment_size_mib(self.wal_segment_size_mib)
             .checksums(self.checksums)
             .setting("archive_mode", "on")
             .setting("archive_command", &archive_command);
@@ -130,6 +137,7 @@ impl Site {
             global: Vec::new(),
             settings: Vec::new(),
             checksums: true,
+            wal_segment_size_mib: 1,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Clusters: their life and what is asked of them.
 
 mod builder;
+mod judges;
 mod postmaster;
 mod sql;
 mod template;
@@ -40,6 +41,7 @@ pub enum Stop {
 pub struct Cluster {
     server: Server,
     data_directory: PathBuf,
+    configuration_directory: PathBuf,
     scratch: Scratch,
     postmaster: Option<Postmaster>,
 }
@@ -79,7 +81,8 @@ impl Cluster {
 
     fn at(server: Server, data_directory: PathBuf, scratch: Scratch) -> Self {
         let _sockets = scratch.directory("socket");
-        Self { server, data_directory, scratch, postmaster: None }
+        let configuration_directory = data_directory.clone();
+        Self { server, data_directory, configuration_directory, scratch, postmaster: None }
     }
 
     /// The installation the cluster runs on.
@@ -114,9 +117,14 @@ impl Cluster {
         self.scratch.path().join("log")
     }
 
+    /// Has the server find its configuration files in this directory, as Debian's packages do, from the next start on.
+    pub fn use_configuration_of(&mut self, directory: &Path) {
+        directory.clone_into(&mut self.configuration_directory);
+    }
+
     /// Adds a line to `postgresql.conf`. It counts from the next start or [`Cluster::reload`] on.
     pub fn configure(&self, name: &str, value: &str) {
-        let path = self.data_directory.join("postgresql.conf");
+        let path = self.configuration_directory.join("postgresql.conf");
         let before = fs::read_to_string(&path).expect("postgresql.conf can be read");
         fs::write(&path, before + &setting_line(name, value)).expect("postgresql.conf can be written");
     }
@@ -153,11 +161,11 @@ impl Cluster {
     /// a shutdown ([`Cluster::wait_until_stopped`]).
     pub fn launch(&mut self) {
         assert!(!self.is_running(), "the server runs already");
-        let data_directory = self.data_directory.to_str().expect("a path of the tests is UTF-8");
         let sockets = self.socket_directory();
         let arguments = [
             "-D".to_owned(),
-            data_directory.to_owned(),
+            self.configuration_directory.display().to_string(),
+            format!("--data_directory={}", self.data_directory.display()),
             format!("--unix_socket_directories={}", sockets.display()),
             "--listen_addresses=".to_owned(),
             format!("--port={}", self.port()),

@@ -1,6 +1,7 @@
 //! SQL and load.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::process::{Child, Stdio};
 
 use super::Cluster;
@@ -59,11 +60,27 @@ impl Cluster {
     /// Runs pgbench's transactions from `clients` sessions until the load is dropped.
     #[track_caller]
     pub fn load(&self, clients: u32) -> Load {
+        self.load_with(&["--client", &clients.to_string()])
+    }
+
+    /// Runs the statements of a file from one session, over and over, until the load is dropped. Each is a transaction
+    /// of its own; a semicolon ends it.
+    #[track_caller]
+    pub fn load_script(&self, file: &Path) -> Load {
+        self.load_with(&["--file", file.to_str().expect("paths of the tests are UTF-8")])
+    }
+
+    fn load_with(&self, arguments: &[&str]) -> Load {
         let mut pgbench = self.client("pgbench");
         // A whole day: it is the drop that ends it.
-        pgbench.args(["--no-vacuum", "--time=86400", "--client", &clients.to_string(), "postgres"]);
+        pgbench.args(["--no-vacuum", "--time=86400"]).args(arguments).arg("postgres");
         pgbench.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Load { pgbench: pgbench.spawn().expect("pgbench is installed with the server") }
+    }
+
+    /// Waits until the server has ended the sessions of a load that was stopped, and with them what they were at.
+    pub fn wait_for_idleness(&self) {
+        self.wait_for_sql("select count(*) from pg_stat_activity where application_name = 'pgbench'", "0");
     }
 
     /// The place in the WAL that was written last.

@@ -1,0 +1,14 @@
+vacuum full moving;
+drop index if exists moving_index;
+create index moving_index on moving (line);
+drop table if exists gone;
+create table gone as select generate_series(1, 3000) n;
+truncate shrinking;
+insert into shrinking select generate_series(1, 3000);
+delete from shrinking where n > 100;
+vacuum shrinking;
+create database copied template template0 STRATEGY;
+alter table moving set tablespace outside;
+alter table moving set tablespace pg_default;
+drop database copied;
+update rounds set n = n + 1;
