@@ -1,0 +1,66 @@
+//! A run: one group after the other.
+
+use std::io;
+use std::path::PathBuf;
+
+use pgark_testkit::Server;
+
+use crate::archive_group::ArchiveGroup;
+use crate::cluster_group::ClusterGroup;
+use crate::dataset::Dataset;
+use crate::files;
+use crate::group::{Data, Group, Peer, Storage};
+use crate::machine::Machine;
+use crate::object_store::Programs;
+use crate::progress;
+use crate::recorder::Recorder;
+use crate::result::{Conditions, GroupResult};
+use crate::tool::Tool;
+
+/// What a run has to work with.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) server: Server,
+    /// pgark first, then what it is measured against.
+    pub(crate) tools: Vec<Tool>,
+    /// What S3 is made of, if it is to be measured.
+    pub(crate) object_store: Option<Programs>,
+    /// Where clusters are kept.
+    pub(crate) datasets: PathBuf,
+    /// Where everything else goes that a run makes.
+    pub(crate) work: PathBuf,
+    pub(crate) quick: bool,
+    pub(crate) repetitions: usize,
+}
+
+impl Bench {
+    /// Measures a group.
+    pub(crate) fn measure(&self, group: Group) -> io::Result<GroupResult> {
+        let dataset = Dataset::ensure(group.data, self.quick, &self.server, &self.datasets)?;
+        progress::tell(&format!("measuring the group {}", group.name()));
+        let conditions = self.conditions(&dataset, group)?;
+        let cluster = dataset.start(&self.server)?;
+        let recorder = Recorder::new(group, conditions);
+        match group.data {
+            Data::Mixed | Data::Files => ClusterGroup::new(self, &dataset, &cluster, group.storage, recorder).measure(),
+            Data::Wal => ArchiveGroup::new(self, &dataset, &cluster, group.storage, recorder).measure(),
+        }
+    }
+
+    fn conditions(&self, dataset: &Dataset, group: Group) -> io::Result<Conditions> {
+        let version = |peer| self.tools.iter().find(|tool| tool.peer == peer).map(|tool| tool.version.clone());
+        let data = match group.data {
+            Data::Wal => files::extent_of(&dataset.segments()?)?,
+            Data::Mixed | Data::Files => files::extent(&dataset.relations())?,
+        };
+        Ok(Conditions {
+            measured_at: pgark_system::clock::now(),
+            machine: Machine::at_hand()?,
+            postgres: self.server.version().to_owned(),
+            pgark: version(Peer::Pgark).unwrap_or_default(),
+            pgbackrest: version(Peer::PgBackRest),
+            garage: self.object_store.as_ref().filter(|_| group.storage == Storage::S3).map(Programs::garage_version),
+            data,
+        })
+    }
+}

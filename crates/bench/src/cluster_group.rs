@@ -1,0 +1,119 @@
+//! Backups and restores of a whole cluster.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::Command;
+
+use pgark_system::durable;
+use pgark_testkit::Cluster;
+
+use crate::bench::Bench;
+use crate::dataset::Dataset;
+use crate::files;
+use crate::group::{Peer, Storage, Task};
+use crate::limits;
+use crate::recorder::Recorder;
+use crate::repository::Repository;
+use crate::result::GroupResult;
+use crate::tool::{COMPRESSION_LEVEL, Tool, WORKERS};
+
+/// A cluster that is backed up into a store, and what came of it.
+#[derive(Debug)]
+pub(crate) struct ClusterGroup<'a> {
+    bench: &'a Bench,
+    dataset: &'a Dataset,
+    cluster: &'a Cluster,
+    storage: Storage,
+    recorder: Recorder,
+}
+
+impl<'a> ClusterGroup<'a> {
+    pub(crate) fn new(
+        bench: &'a Bench,
+        dataset: &'a Dataset,
+        cluster: &'a Cluster,
+        storage: Storage,
+        recorder: Recorder,
+    ) -> Self {
+        Self { bench, dataset, cluster, storage, recorder }
+    }
+
+    /// Measures every task, the programs in turn, and makes sure that what they restore is the cluster.
+    pub(crate) fn measure(mut self) -> io::Result<GroupResult> {
+        let mut repositories = Vec::new();
+        for _round in 0..self.bench.repetitions {
+            repositories.clear();
+            for tool in &self.bench.tools {
+                repositories.push(self.measure_backup(tool)?);
+            }
+            if self.storage == Storage::Disk {
+                self.measure_base_backup()?;
+                self.recorder.note_limits(limits::measure(&self.dataset.relations(), &self.bench.work)?);
+            }
+        }
+        for round in 1..=self.bench.repetitions {
+            for repository in &repositories {
+                self.measure_restores(repository)?;
+                if round == self.bench.repetitions {
+                    self.dataset.expect_restored(&self.bench.server, &self.target())?;
+                }
+            }
+        }
+        repositories.into_iter().try_for_each(Repository::remove)?;
+        files::remove(&self.target())?;
+        Ok(self.recorder.finish())
+    }
+
+    fn measure_backup(&mut self, tool: &'a Tool) -> io::Result<Repository<'a>> {
+        self.settle()?;
+        let repository = Repository::create(self.bench, tool, self.storage, self.cluster)?;
+        self.archive_with(&repository.archive_command());
+        files::chill(self.cluster.data_directory())?;
+        self.recorder.measure_at(repository.place(), Task::Backup, tool.peer, &mut repository.backup())?;
+        self.archive_with("true");
+        self.recorder.note_stored(Task::Backup, tool.peer, repository.place().extent()?);
+        Ok(repository)
+    }
+
+    fn measure_base_backup(&mut self) -> io::Result<()> {
+        self.settle()?;
+        files::remove(&self.target())?;
+        files::chill(self.cluster.data_directory())?;
+        let mut command: Command = self.cluster.client("pg_basebackup");
+        command.args(["--checkpoint=fast", "--format=tar", "--pgdata"]).arg(self.target());
+        command.arg(format!("--compress=client-zstd:level={COMPRESSION_LEVEL},workers={WORKERS}"));
+        self.recorder.measure(Task::Backup, Peer::PgBaseBackup, &mut command)?;
+        self.recorder.note_stored(Task::Backup, Peer::PgBaseBackup, files::extent(&self.target())?);
+        files::remove(&self.target())
+    }
+
+    /// A restore, and another one over it that has nothing to do.
+    fn measure_restores(&mut self, repository: &Repository<'_>) -> io::Result<()> {
+        let target = self.target();
+        let peer = repository.tool().peer;
+        files::remove(&target)?;
+        repository.place().chill()?;
+        self.recorder.measure_at(repository.place(), Task::Restore, peer, &mut repository.restore(&target, false))?;
+        files::chill(&target)?;
+        repository.place().chill()?;
+        self.recorder.measure_at(repository.place(), Task::DeltaRestore, peer, &mut repository.restore(&target, true))
+    }
+
+    /// Leaves the server nothing to write and nothing to archive, so that every backup finds the same.
+    fn settle(&self) -> io::Result<()> {
+        self.cluster.sql("checkpoint");
+        self.cluster.wait_for_archived(&self.cluster.switch_wal());
+        durable::sync_file_system(&self.bench.work)
+    }
+
+    fn archive_with(&self, command: &str) {
+        let quoted = command.replace('\'', "''");
+        self.cluster.sql(&format!("alter system set archive_command = '{quoted}'; select pg_reload_conf()"));
+        self.cluster.wait_for_sql("show archive_command", command);
+    }
+
+    /// Where a restore goes, or a copy by `pg_basebackup`.
+    fn target(&self) -> PathBuf {
+        self.bench.work.join("target")
+    }
+}

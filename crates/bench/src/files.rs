@@ -1,0 +1,84 @@
+//! Directory trees: what is in them, and keeping them out of the page cache.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use pgark_system::durable;
+use rustix::fs::Advice;
+use serde::{Deserialize, Serialize};
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Extent {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Every regular file below `directory`, in no particular order.
+pub(crate) fn regular_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                directories.push(entry.path());
+            } else if kind.is_file() {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// How much lies below `directory`.
+pub(crate) fn extent(directory: &Path) -> io::Result<Extent> {
+    extent_of(&regular_files(directory)?)
+}
+
+pub(crate) fn extent_of(files: &[PathBuf]) -> io::Result<Extent> {
+    let mut extent = Extent::default();
+    for file in files {
+        extent.files += 1;
+        extent.bytes += fs::metadata(file)?.len();
+    }
+    Ok(extent)
+}
+
+/// Takes what lies below `directory` out of the page cache, so that it is read from the disk the next time.
+pub(crate) fn chill(directory: &Path) -> io::Result<()> {
+    // What is not written yet can't be dropped.
+    durable::sync_file_system(directory)?;
+    for file in regular_files(directory)? {
+        let file = fs::File::open(file)?;
+        rustix::fs::fadvise(file.file(), 0, None, Advice::DontNeed)?;
+    }
+    Ok(())
+}
+
+/// Removes the directory or file at `path`, if there is one.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_counted_chilled_and_removed() {
+        let scratch = pgark_testkit::Scratch::new();
+        let tree = scratch.directory("tree");
+        fs::create_dir(tree.join("inner")).unwrap();
+        fs::write(tree.join("inner/a"), "four").unwrap();
+        fs::write(tree.join("b"), "two").unwrap();
+        assert_eq!(extent(&tree).unwrap(), Extent { files: 2, bytes: 7 });
+        chill(&tree).unwrap();
+        remove(&tree).unwrap();
+        assert!(!tree.exists());
+        remove(&tree).unwrap();
+    }
+}

@@ -1,0 +1,119 @@
+//! A repository of one program, and the commands on it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fs_err as fs;
+use pgark_testkit::{Cluster, as_test_user, give_to_test_user, run};
+
+use crate::bench::Bench;
+use crate::files;
+use crate::group::Storage;
+use crate::place::Place;
+use crate::tool::{COMPRESSION_LEVEL, Tool, WORKERS};
+
+const STANZA: &str = "bench";
+
+/// A repository that one program has for one cluster.
+#[derive(Debug)]
+pub(crate) struct Repository<'a> {
+    tool: &'a Tool,
+    place: Place,
+    /// Everything of it on this machine: configuration, locks, and what it stores.
+    directory: PathBuf,
+}
+
+impl<'a> Repository<'a> {
+    /// Makes an empty repository for `cluster`, which runs, in place of the one the program had before.
+    pub(crate) fn create(bench: &Bench, tool: &'a Tool, storage: Storage, cluster: &Cluster) -> io::Result<Self> {
+        let directory = bench.work.join(tool.peer.name());
+        files::remove(&directory)?;
+        fs::create_dir(&directory)?;
+        for path in ["lock", "log", "spool"].map(|name| directory.join(name)) {
+            fs::create_dir(&path)?;
+            give_to_test_user(&path);
+        }
+        let place = Place::create(storage, bench.object_store.as_ref(), &directory.join("place"))?;
+        let repository = Self { tool, place, directory };
+        fs::write(repository.configuration_path(), repository.configuration(cluster))?;
+        give_to_test_user(&repository.configuration_path());
+        run(&mut repository.command(&["stanza-create"])).expect_success();
+        Ok(repository)
+    }
+
+    /// Removes it and all that is in it.
+    pub(crate) fn remove(self) -> io::Result<()> {
+        drop(self.place);
+        files::remove(&self.directory)
+    }
+
+    pub(crate) fn tool(&self) -> &Tool {
+        self.tool
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub(crate) fn backup(&self) -> Command {
+        self.command(&["--type=full", "backup"])
+    }
+
+    pub(crate) fn restore(&self, target: &Path, delta: bool) -> Command {
+        let target = format!("--pg1-path={}", target.display());
+        let mut command = self.command(&["restore", &target]);
+        if delta {
+            command.arg("--delta");
+        }
+        command
+    }
+
+    pub(crate) fn archive_push(&self, segment: &Path) -> Command {
+        let mut command = self.command(&["archive-push"]);
+        command.arg(segment);
+        command
+    }
+
+    pub(crate) fn archive_get(&self, name: &str, target: &Path) -> Command {
+        let mut command = self.command(&["archive-get", name]);
+        command.arg(target);
+        command
+    }
+
+    /// The value of `archive_command` that archives here.
+    pub(crate) fn archive_command(&self) -> String {
+        let program = self.tool.program.display();
+        format!("{program} --config={} --stanza={STANZA} archive-push %p", self.configuration_path().display())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.tool.program);
+        command.arg(format!("--config={}", self.configuration_path().display()));
+        command.arg(format!("--stanza={STANZA}")).args(arguments);
+        as_test_user(&mut command);
+        command
+    }
+
+    fn configuration_path(&self) -> PathBuf {
+        self.directory.join("configuration")
+    }
+
+    fn configuration(&self, cluster: &Cluster) -> String {
+        let below = |name: &str| self.directory.join(name).display().to_string();
+        format!(
+            "[global]\n{place}{own}compress-type=zst\ncompress-level={COMPRESSION_LEVEL}\nprocess-max={WORKERS}\n\
+             start-fast=y\nlog-level-console=warn\nlog-level-file=off\n\
+             log-path={log}\nlock-path={lock}\nspool-path={spool}\n\n\
+             [{STANZA}]\npg1-path={data}\npg1-socket-path={socket}\npg1-port={port}\npg1-user=postgres\n",
+            place = self.place.settings(),
+            own = self.tool.own_settings(),
+            log = below("log"),
+            lock = below("lock"),
+            spool = below("spool"),
+            data = cluster.data_directory().display(),
+            socket = cluster.socket_directory().display(),
+            port = cluster.port(),
+        )
+    }
+}
