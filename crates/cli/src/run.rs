@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use pgark_config::{Command, Configuration, Environment, Invocation, SystemFiles, option};
+use pgark_storage::Traffic;
 use pgark_system::clock::Stopwatch;
 use rustix::fs::Mode;
 
@@ -82,6 +83,7 @@ impl Program {
         let name = configuration.command().name();
         frame(configuration, &format!("{name} command begin {VERSION}: {}", configuration.describe()));
         let ended = commands::run(self, configuration);
+        tell_traffic();
         let ending = match &ended {
             Ok(_) if configuration.boolean(&option::LOG_TIMESTAMP) => {
                 format!("completed successfully ({}ms)", stopwatch.elapsed().as_millis())
@@ -94,6 +96,16 @@ impl Program {
         };
         frame(configuration, &format!("{name} command end: {ending}"));
         ended.unwrap_or_else(|failure| failure.code.number)
+    }
+}
+
+/// Logs what storages on the network were asked, which is what they are paid for and what takes the time.
+fn tell_traffic() {
+    let Traffic { requests, retries, sent, received } = pgark_storage::traffic();
+    if requests > 0 {
+        tracing::debug!(
+            "requests to storages: {requests}, of them sent again: {retries}; bytes sent: {sent}, received: {received}"
+        );
     }
 }
 

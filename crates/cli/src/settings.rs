@@ -1,5 +1,7 @@
 //! What several commands take from the configuration, as the types that the engine wants.
 
+mod storage;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -65,8 +67,8 @@ pub(crate) fn annotations(configuration: &Configuration) -> Result<BTreeMap<Stri
 }
 
 fn repository(configuration: &Configuration, key: u32) -> Result<RepositorySettings> {
-    let path = repository_path(configuration, key).to_owned();
-    Ok(RepositorySettings { key, path, encryption: encryption(configuration, key)? })
+    let storage = storage::of_repository(configuration, key)?;
+    Ok(RepositorySettings { key, storage, encryption: encryption(configuration, key)? })
 }
 
 fn encryption(configuration: &Configuration, key: u32) -> Result<Encryption> {

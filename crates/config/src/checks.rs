@@ -3,7 +3,7 @@
 use crate::compression;
 use crate::configuration::Configuration;
 use crate::error::{Error, ErrorKind};
-use crate::option;
+use crate::option::{self, Definition};
 
 /// Checks a configuration as a whole; gives what is odd about it, but no reason not to go on.
 pub(crate) fn check(configuration: &Configuration) -> Result<Vec<String>, Error> {
@@ -49,10 +49,18 @@ fn check_repository_paths(configuration: &Configuration) -> Result<(), Error> {
     }
     let keys = configuration.repository_keys();
     let path = |key: u32| configuration.path(option::REPO_PATH.at(key));
-    for (place, one) in keys.iter().enumerate() {
-        if let Some(other) = keys[place + 1..].iter().find(|other| path(**other) == path(*one)) {
+    let place = |key: u32| {
+        let text = |definition: &'static Definition| configuration.optional_text(definition.at(key));
+        let [kind, endpoint, bucket] =
+            [&option::REPO_TYPE, &option::REPO_S3_ENDPOINT, &option::REPO_S3_BUCKET].map(text);
+        (path(key), kind, endpoint, bucket)
+    };
+    for (index, one) in keys.iter().enumerate() {
+        if let Some(other) = keys[index + 1..].iter().find(|other| place(**other) == place(*one)) {
+            let kind = configuration.text(option::REPO_TYPE.at(*one));
+            let what = if kind == "posix" { "local" } else { kind };
             let message = format!(
-                "local repo{one} and repo{other} paths are both '{}' but must be different",
+                "{what} repo{one} and repo{other} paths are both '{}' but must be different",
                 path(*one).display()
             );
             return Err(Error::new(ErrorKind::OptionInvalidValue, message));

@@ -187,6 +187,7 @@ impl From<pgark_storage::Error> for Error {
             StorageErrorKind::NoSpace => ErrorKind::FileWrite,
             StorageErrorKind::TooShort | StorageErrorKind::TooLarge => ErrorKind::Checksum,
             StorageErrorKind::Unavailable => ErrorKind::Service,
+            StorageErrorKind::Settings => ErrorKind::OptionInvalidValue,
             StorageErrorKind::AlreadyExists | StorageErrorKind::Unsupported | StorageErrorKind::Invalid => {
                 ErrorKind::RepositoryInvalid
             }

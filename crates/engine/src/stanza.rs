@@ -1,6 +1,5 @@
 //! Opening what the commands work on: repositories, stanzas, and the cluster of a stanza that is meant.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use pgark_postgres::Version;
@@ -8,7 +7,7 @@ use pgark_postgres::control::ControlFile;
 use pgark_repository::repository::Cluster;
 use pgark_repository::wal::Archive;
 use pgark_repository::{Encryption, Repository, StanzaName};
-use pgark_storage::{LocalStorage, Storage};
+use pgark_storage::{Storage, StorageSettings};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -20,8 +19,8 @@ pub(crate) const UPGRADE_HINT: &str = "if PostgreSQL was upgraded, run stanza-up
 pub struct RepositorySettings {
     /// Which of the configured repositories, from 1: the number in `repo1-path`.
     pub key: u32,
-    /// Its directory.
-    pub path: PathBuf,
+    /// Where it is.
+    pub storage: StorageSettings,
     /// How it is encrypted.
     pub encryption: Encryption,
 }
@@ -41,7 +40,7 @@ impl RepositorySettings {
     /// # Errors
     /// Where there is no such storage, or it can't be read.
     pub fn storage(&self) -> Result<Arc<dyn Storage>> {
-        Ok(Arc::new(LocalStorage::open(&self.path)?))
+        Ok(self.storage.open()?)
     }
 
     /// Opens the repository.

@@ -7,7 +7,7 @@ use pgark_postgres::client::{ConnectSettings, Connection};
 use pgark_postgres::control::ControlFile;
 use pgark_repository::repository::Cluster;
 use pgark_repository::{Repository, StanzaName};
-use pgark_storage::{LocalStorage, probe};
+use pgark_storage::probe;
 use pgark_system::clock;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -60,9 +60,7 @@ pub(crate) fn read_control_file(data_directory: &Path, connect: Option<&ConnectS
 fn create(settings: &StanzaCreateSettings, to: &RepositorySettings, control: &ControlFile) -> Result<()> {
     let (stanza, key) = (&settings.stanza, to.key);
     tracing::info!("stanza-create for stanza '{stanza}' on repo{key}");
-    let storage: Arc<LocalStorage> = Arc::new(LocalStorage::create_root(&to.path)?);
-    let capabilities = probe(&*storage)?;
-    let repository = Repository::create(storage, &to.encryption, capabilities, &settings.program)?;
+    let repository = open_or_create(settings, to)?;
     let identity = Identity::of(control);
     let clusters = repository.clusters(stanza)?;
     match clusters.last() {
@@ -80,6 +78,18 @@ fn create(settings: &StanzaCreateSettings, to: &RepositorySettings, control: &Co
         .hint("is this the correct stanza?")
         .hint(UPGRADE_HINT)),
         None => Ok(repository.add_cluster(stanza, &cluster(1, control))?),
+    }
+}
+
+/// The repository. What its storage can do is found out when it is created, and never again.
+fn open_or_create(settings: &StanzaCreateSettings, to: &RepositorySettings) -> Result<Repository> {
+    let storage = to.storage.create()?;
+    match Repository::open(Arc::clone(&storage), &to.encryption) {
+        Err(pgark_repository::Error::NoRepository { .. }) => {
+            let capabilities = probe(&*storage)?;
+            Ok(Repository::create(storage, &to.encryption, capabilities, &settings.program)?)
+        }
+        opened => Ok(opened?),
     }
 }
 

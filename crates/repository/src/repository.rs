@@ -122,6 +122,7 @@ impl Repository {
     /// or the storage's error.
     pub fn open(storage: Arc<dyn Storage>, encryption: &Encryption) -> Result<Self> {
         let (id, descriptor) = read_descriptor(&*storage)?;
+        storage.adopt(Capabilities { conditional_create: descriptor.storage.conditional_create });
         let found = descriptor.cipher;
         let vault = match encryption {
             _ if found != encryption.cipher() => {
@@ -148,6 +149,7 @@ impl Repository {
             Err(Error::NoRepository { .. }) => {}
             opened => return opened,
         }
+        storage.adopt(capabilities);
         let id: RepositoryId = pgark_system::random::bytes().map_err(Error::Random)?;
         if let Encryption::Passphrase(passphrase) = encryption {
             write_key_slot(&*storage, id, passphrase)?;

@@ -7,7 +7,7 @@ use crate::key::Key;
 use crate::operation::Operation;
 
 /// What a storage returns.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, as coarse as a caller can act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Unavailable,
     /// The storage cannot do what pgark needs of it.
     Unsupported,
+    /// What the configuration says of the storage is wrong: its region, its certificates, where credentials are.
+    Settings,
     /// Something that is no object lies where one was expected, or the caller made no sense.
     Invalid,
     /// Anything else, such as a disk that fails.
@@ -45,6 +47,7 @@ pub struct Error {
     key: Option<Key>,
     storage: String,
     source: Box<dyn StdError + Send + Sync>,
+    hint: Option<String>,
 }
 
 impl Error {
@@ -57,7 +60,14 @@ impl Error {
         storage: String,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self { kind, operation, key: key.cloned(), storage, source: source.into() }
+        Self { kind, operation, key: key.cloned(), storage, source: source.into(), hint: None }
+    }
+
+    /// With what to do next, where the driver knows better than the kind tells.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
     }
 
     /// What went wrong.
@@ -91,7 +101,10 @@ impl Error {
     }
 
     /// What to do next, where that can be said without knowing what the operation was for.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<&str> {
+        if self.hint.is_some() {
+            return self.hint.as_deref();
+        }
         match self.kind {
             ErrorKind::NotFound | ErrorKind::AlreadyExists => None,
             ErrorKind::RootMissing => {
@@ -108,6 +121,7 @@ impl Error {
             ErrorKind::Unsupported => {
                 Some("put the repository on a storage that can do it; of a file system pgark needs hard links")
             }
+            ErrorKind::Settings => Some("check the options of the repository in the configuration"),
             ErrorKind::Invalid => {
                 Some("something else lies at this place in the repository: look at it and move it away")
             }

@@ -30,8 +30,12 @@ pub mod fault;
 mod key;
 pub mod local;
 pub mod memory;
+mod network;
 mod operation;
 mod probe;
+pub mod s3;
+mod secret;
+mod settings;
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;
@@ -42,8 +46,12 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::key::{Key, KeyError};
 pub use crate::local::LocalStorage;
 pub use crate::memory::MemoryStorage;
+pub use crate::network::{Endpoint, EndpointError, Scheme, Traffic, Trust, traffic};
 pub use crate::operation::Operation;
 pub use crate::probe::{Capabilities, probe};
+pub use crate::s3::{S3Settings, S3Storage};
+pub use crate::secret::Secret;
+pub use crate::settings::StorageSettings;
 
 /// What a storage says of one object without its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +155,10 @@ pub trait Storage: Send + Sync + Debug {
     /// # Errors
     /// A prefix without objects is no error.
     fn list_directory(&self, prefix: Option<&Key>) -> Result<Vec<Entry>>;
+
+    /// Takes to account what [`probe`] found out earlier, as the descriptor of the repository tells. A driver that was
+    /// told nothing relies on the storage to do what a repository wants of it.
+    fn adopt(&self, _capabilities: Capabilities) {}
 
     /// How many requests beside the one whose answer is being worked on are worth having under way for each worker: none
     /// where answers come at once, as from a local disk, whose kernel reads ahead by itself.

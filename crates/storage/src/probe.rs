@@ -25,14 +25,20 @@ pub struct Capabilities {
 /// be allowed to write, read and delete.
 ///
 /// # Errors
-/// What the storage says; [`ErrorKind::Unsupported`] where it cannot hold a repository at all.
+/// What the storage says.
 pub fn probe(storage: &dyn Storage) -> Result<Capabilities> {
     let mut conditional_create = true;
     for _ in 0..RACES {
         let key = probe_key(storage)?;
         let result = race(storage, &key);
         storage.delete(&key)?;
-        conditional_create &= result?;
+        match result {
+            // A storage that knows no exclusive creation may say so.
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                return Ok(Capabilities { conditional_create: false });
+            }
+            result => conditional_create &= result?,
+        }
     }
     Ok(Capabilities { conditional_create })
 }
@@ -100,6 +106,13 @@ mod tests {
         storage.inject(Fault::new(Effect::IgnoreCondition).on(Operation::Put).skipping(RACING_WRITERS));
         assert_eq!(probe(&storage).unwrap(), Capabilities { conditional_create: false });
         assert_eq!(storage.fired(), 1);
+    }
+
+    #[test]
+    fn a_storage_that_refuses_conditions_is_found_out() {
+        let storage = FaultyStorage::new(Arc::new(MemoryStorage::new()));
+        storage.inject(Fault::new(Effect::Fail(ErrorKind::Unsupported)).on(Operation::Put).repeatedly());
+        assert_eq!(probe(&storage).unwrap(), Capabilities { conditional_create: false });
     }
 
     #[test]

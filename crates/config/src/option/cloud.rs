@@ -4,6 +4,8 @@ use super::commands::USING_REPOSITORY;
 use super::definition::{Choice, boolean, choice, list, now, secret, text};
 use super::options;
 
+const S3: &[&str] = &["s3"];
+
 static URI_STYLES: &[Choice] =
     &[now("host", "its name is part of the host name"), now("path", "its name is the beginning of the path")];
 
@@ -11,70 +13,80 @@ options! {
     [S3]
 
     REPO_S3_BUCKET, "repo-s3-bucket", "the bucket",
-        "The repository lies below repoN-path in it."
-        => text().each_repository().required().once_called(&["repo-s3-bucket"]).of(USING_REPOSITORY).later();
+        "It must exist. The repository lies below repoN-path in it."
+        => text().each_repository().required().needs("repo-type", S3).once_called(&["repo-s3-bucket"])
+            .of(USING_REPOSITORY);
 
     REPO_S3_ENDPOINT, "repo-s3-endpoint", "the endpoint",
-        "The host name of the service, which must fit the region."
-        => text().each_repository().required().once_called(&["repo-s3-endpoint"]).of(USING_REPOSITORY).later();
+        "The host name of the service, which must fit the region. A service that is no AWS may need a port \
+         (minio.example:9000), one without TLS is written with its protocol (http://127.0.0.1:9000)."
+        => text().each_repository().required().needs("repo-type", S3).once_called(&["repo-s3-endpoint"])
+            .of(USING_REPOSITORY);
 
     REPO_S3_REGION, "repo-s3-region", "the region",
-        "Where the bucket is."
-        => text().each_repository().required().once_called(&["repo-s3-region"]).of(USING_REPOSITORY).later();
+        "Where the bucket is. Services other than AWS often want us-east-1, or a name of their own such as auto."
+        => text().each_repository().required().needs("repo-type", S3).once_called(&["repo-s3-region"])
+            .of(USING_REPOSITORY);
 
     REPO_S3_KEY, "repo-s3-key", "the access key",
-        "Needed with repoN-s3-key-type=shared."
-        => secret().each_repository().required().once_called(&["repo-s3-key"]).of(USING_REPOSITORY).later();
+        "With repoN-s3-key-type=shared. Where neither it nor its secret is set, the environment variables \
+         AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN hold."
+        => secret().each_repository().needs("repo-s3-key-type", &["shared"]).once_called(&["repo-s3-key"])
+            .of(USING_REPOSITORY);
 
     REPO_S3_KEY_SECRET, "repo-s3-key-secret", "the secret of the access key",
-        "Needed with repoN-s3-key-type=shared."
-        => secret().each_repository().required().once_called(&["repo-s3-key-secret"]).of(USING_REPOSITORY).later();
+        "Belongs to repoN-s3-key."
+        => secret().each_repository().needs("repo-s3-key-type", &["shared"]).once_called(&["repo-s3-key-secret"])
+            .of(USING_REPOSITORY);
 
     REPO_S3_KEY_TYPE, "repo-s3-key-type", "where credentials come from",
         "All but shared expire and are fetched anew in time."
         => choice(&[
-            now("shared", "from repoN-s3-key and repoN-s3-key-secret"),
-            now("auto", "from the instance"),
-            now("web-id", "from a web identity"),
-            now("pod-id", "from the identity of a pod"),
+            now("shared", "from repoN-s3-key and repoN-s3-key-secret, or from the environment"),
+            now("auto", "from the instance or, in a task of ECS, from the agent of the container"),
+            now("web-id", "from a web identity: AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE"),
+            now("pod-id", "from the identity of a pod: AWS_CONTAINER_CREDENTIALS_FULL_URI and \
+                AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
             now("process", "from a program"),
-        ]).each_repository().default("shared").of(USING_REPOSITORY).later();
+        ]).each_repository().default("shared").needs("repo-type", S3).of(USING_REPOSITORY);
 
     REPO_S3_TOKEN, "repo-s3-token", "the session token",
         "Belongs to temporary credentials."
-        => secret().each_repository().of(USING_REPOSITORY).later();
+        => secret().each_repository().needs("repo-s3-key-type", &["shared"]).of(USING_REPOSITORY);
 
     REPO_S3_ROLE, "repo-s3-role", "the role",
-        "With repoN-s3-key-type=auto: its name, not its ARN."
-        => text().each_repository().of(USING_REPOSITORY).later();
+        "Its name, not its ARN. Without it the role of the instance."
+        => text().each_repository().needs("repo-s3-key-type", &["auto"]).of(USING_REPOSITORY);
 
     REPO_S3_PROCESS_CMD, "repo-s3-process-cmd", "the program that gives credentials",
-        "With repoN-s3-key-type=process. Given several times: the program, then its arguments."
-        => list().each_repository().required().of(USING_REPOSITORY).later();
+        "Given several times: the program, then its arguments. It writes JSON as AWS's credential_process does: \
+         Version 1, AccessKeyId, SecretAccessKey, and for credentials that expire SessionToken and Expiration."
+        => list().each_repository().required().needs("repo-s3-key-type", &["process"]).of(USING_REPOSITORY);
 
     REPO_S3_STS_HOST, "repo-s3-sts-host", "the host of the token service",
-        "With repoN-s3-key-type=web-id."
-        => text().each_repository().default("sts.amazonaws.com").of(USING_REPOSITORY).later();
+        "Asked over TLS."
+        => text().each_repository().default("sts.amazonaws.com").needs("repo-s3-key-type", &["web-id"])
+            .of(USING_REPOSITORY);
 
     REPO_S3_URI_STYLE, "repo-s3-uri-style", "how the bucket is addressed",
         "Servers other than AWS often need path."
-        => choice(URI_STYLES).each_repository().default("host").of(USING_REPOSITORY).later();
+        => choice(URI_STYLES).each_repository().default("host").needs("repo-type", S3).of(USING_REPOSITORY);
 
     REPO_S3_KMS_KEY_ID, "repo-s3-kms-key-id", "the key for encryption by the server",
         "A key of the key management service."
-        => text().each_repository().of(USING_REPOSITORY).later();
+        => text().each_repository().needs("repo-type", S3).of(USING_REPOSITORY);
 
     REPO_S3_SSE_CUSTOMER_KEY, "repo-s3-sse-customer-key", "the customer key for encryption by the server",
-        "The server does not keep it."
-        => secret().each_repository().of(USING_REPOSITORY).later();
+        "256 bits in base64. The server does not keep it: without it nothing can be read."
+        => secret().each_repository().needs("repo-type", S3).of(USING_REPOSITORY);
 
     REPO_S3_REQUESTER_PAYS, "repo-s3-requester-pays", "whether the requester pays",
         "For buckets that are set up so."
-        => boolean("n").each_repository().of(USING_REPOSITORY).later();
+        => boolean("n").each_repository().needs("repo-type", S3).of(USING_REPOSITORY);
 
     REPO_S3_SERVICE, "repo-s3-service", "the service that requests are signed for",
         "s3-outposts for an Outposts endpoint."
-        => text().each_repository().default("s3").of(USING_REPOSITORY).later();
+        => text().each_repository().default("s3").of(USING_REPOSITORY).later_never_ignored();
 
     [Azure]
 

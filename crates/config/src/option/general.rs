@@ -15,7 +15,7 @@ const STANZA_DESCRIPTION: &str = "A stanza is one PostgreSQL cluster as pgark kn
      Name it after what the cluster is for, not after a host: primary and standbys share one stanza.";
 
 const OWN_CHOICE: &str = "pgark chooses its buffers and its protocol itself";
-const NO_NETWORK: &str = "there is no network storage yet, so there is no connection it could act on";
+const OWN_CONNECTIONS: &str = "pgark sets up its connections itself, with keep-alive";
 const NO_HELPERS: &str = "pgark works in threads of one process; there are no helper processes";
 
 options! {
@@ -85,8 +85,10 @@ options! {
         => duration("100ms", "7d").default("30m").of(CONNECTING);
 
     IO_TIMEOUT, "io-timeout", "how long a connection may make no progress",
-        "Holds for connecting and for each read and write on a connection, not for a whole transfer."
-        => duration("100ms", "1h").of(MOVING_DATA).no_effect(NO_NETWORK);
+        "Holds for connecting and for each read and write on a connection to a storage, not for a whole transfer. A \
+         request that fails in a way that may pass is sent again, with growing waits, for up to twice as long; but for \
+         10 seconds only to a host that has never answered."
+        => duration("100ms", "1h").default("1m").of(MOVING_DATA);
 
     NEUTRAL_UMASK, "neutral-umask", "whether the umask is set to 0000",
         "So that files get the modes pgark means them to have (0640, directories 0750) whatever the user's umask is. \
@@ -160,23 +162,23 @@ options! {
 
     SCK_BLOCK, "sck-block", "whether sockets block",
         "A setting of connections to other hosts and to object storage."
-        => boolean("n").of(MOVING_DATA).no_effect(NO_NETWORK);
+        => boolean("n").of(MOVING_DATA).no_effect(OWN_CONNECTIONS);
 
     SCK_KEEP_ALIVE, "sck-keep-alive", "whether connections are kept alive",
         "A setting of connections to other hosts and to object storage."
-        => boolean("y").of(MOVING_DATA).no_effect(NO_NETWORK);
+        => boolean("y").of(MOVING_DATA).no_effect(OWN_CONNECTIONS);
 
     TCP_KEEP_ALIVE_COUNT, "tcp-keep-alive-count", "how many lost keep-alive messages end a connection",
         "A setting of connections to other hosts and to object storage."
-        => integer(1, 32).of(MOVING_DATA).no_effect(NO_NETWORK);
+        => integer(1, 32).of(MOVING_DATA).no_effect(OWN_CONNECTIONS);
 
     TCP_KEEP_ALIVE_IDLE, "tcp-keep-alive-idle", "after how many idle seconds keep-alive messages begin",
         "A setting of connections to other hosts and to object storage."
-        => integer(1, 3600).of(MOVING_DATA).no_effect(NO_NETWORK);
+        => integer(1, 3600).of(MOVING_DATA).no_effect(OWN_CONNECTIONS);
 
     TCP_KEEP_ALIVE_INTERVAL, "tcp-keep-alive-interval", "the seconds between two keep-alive messages",
         "A setting of connections to other hosts and to object storage."
-        => integer(1, 900).of(MOVING_DATA).no_effect(NO_NETWORK);
+        => integer(1, 900).of(MOVING_DATA).no_effect(OWN_CONNECTIONS);
 
     [Maintainer]
 

@@ -18,7 +18,7 @@ options! {
             later("cifs", "a file system without links and synced directories"),
             later("gcs", "Google Cloud Storage"),
             now("posix", "a file system"),
-            later("s3", "S3"),
+            now("s3", "S3, and what speaks its language"),
             later("sftp", "SFTP"),
         ]).each_repository().default("posix").once_called(&["repo-type"]).of(USING_REPOSITORY);
 

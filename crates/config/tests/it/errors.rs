@@ -77,7 +77,7 @@ fn what_is_not_available_yet() {
         "backup --stanza=demo --pg1-path=/pg --repo1-retention-full=2",
         "backup --stanza=demo --pg1-path=/pg --delta",
         "restore --stanza=demo --pg1-path=/pg --repo-target-time=2026-11-22",
-        "info --repo1-type=s3",
+        "info --repo1-type=azure",
         "info --repo1-host=backup",
         "archive-push --stanza=demo --archive-async x",
         "archive-push --stanza=demo --no-archive-async x",

@@ -1,0 +1,18 @@
+//! What drivers of storages on the network have in common.
+
+mod endpoint;
+mod failure;
+mod retry;
+mod runtime;
+mod tls;
+mod traffic;
+mod transport;
+
+pub use self::endpoint::{Endpoint, EndpointError, Scheme};
+pub use self::tls::Trust;
+pub use self::traffic::{Traffic, traffic};
+
+pub(crate) use self::failure::{Failure, Retry};
+pub(crate) use self::retry::Patience;
+pub(crate) use self::runtime::runtime;
+pub(crate) use self::transport::{AnswerLimit, Broken, Rejection, Route, Transport, find};

@@ -1,0 +1,243 @@
+//! Single requests to S3, each tried once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{HeaderName, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use jiff::Timestamp;
+use object_store::aws::{AmazonS3, AmazonS3Builder, AwsAuthorizer, AwsCredentialProvider};
+use object_store::client::{HttpRequestBody, HttpService};
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
+use object_store::multipart::{MultipartStore, PartId};
+use object_store::path::Path;
+use object_store::{
+    Extensions, GetOptions, GetRange, ObjectMeta, ObjectStore, PutMode as StorePutMode, PutMultipartOptions,
+    PutOptions, PutPayload, RetryConfig, TagSet,
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::settings::{S3Settings, ServerEncryption};
+use super::{credentials, failure};
+use crate::error::ErrorKind;
+use crate::network::{AnswerLimit, Failure, Transport};
+
+/// Of the documents of S3.
+const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+/// How names are written in addresses and signatures; slashes stay.
+const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+/// How values are written in the query of addresses.
+const VALUE: &AsciiSet = &NAME.add(b'/');
+
+/// What S3 says of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) size: u64,
+    pub(super) modified: Timestamp,
+}
+
+/// One page of a listing, with whole names.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) objects: Vec<(String, Meta)>,
+    pub(super) directories: Vec<String>,
+    pub(super) next: Option<String>,
+}
+
+/// A client of one bucket.
+#[derive(Debug)]
+pub(super) struct S3Client {
+    store: AmazonS3,
+    transport: Transport,
+    credentials: AwsCredentialProvider,
+    bucket_url: String,
+    region: String,
+    requester_pays: bool,
+    tags: TagSet,
+}
+
+impl S3Client {
+    pub(super) fn new(settings: &S3Settings) -> Result<Self, Failure> {
+        let transport = Transport::new(&settings.route())?;
+        let credentials = credentials::provider(&settings.credentials, &settings.trust, settings.io_timeout)?;
+        let bucket_url = settings.bucket_url();
+        let builder = AmazonS3Builder::new()
+            .with_bucket_name(&settings.bucket)
+            .with_region(&settings.region)
+            // The address is the bucket's, whatever the style.
+            .with_endpoint(&bucket_url)
+            .with_virtual_hosted_style_request(true)
+            .with_credentials(Arc::clone(&credentials))
+            .with_request_payer(settings.requester_pays)
+            .with_http_connector(transport.clone())
+            .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() });
+        let builder = match &settings.encryption {
+            ServerEncryption::Default => builder,
+            ServerEncryption::ManagedKey(key) => builder.with_sse_kms_encryption(key),
+            ServerEncryption::CustomerKey(key) => builder.with_ssec_encryption(key.expose()),
+        };
+        // The message may quote a key.
+        let store = builder.build().map_err(|_| Failure::new(ErrorKind::Settings, "its options don't make sense"))?;
+        let mut tags = TagSet::default();
+        for (name, value) in &settings.tags {
+            tags.push(name, value);
+        }
+        Ok(Self {
+            store,
+            transport,
+            credentials,
+            bucket_url,
+            region: settings.region.clone(),
+            requester_pays: settings.requester_pays,
+            tags,
+        })
+    }
+
+    /// What is known of an object; proven absent for `None`.
+    pub(super) async fn head(&self, path: &Path) -> Result<Option<Meta>, Failure> {
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        match self.store.get_opts(path, options).await {
+            Ok(found) => Ok(Some(meta(&found.meta))),
+            // The answer has no body that would say what is missing: the object, the bucket, or S3.
+            Err(error) if failure::has_status(&error, StatusCode::NOT_FOUND) => self.head_by_reading(path).await,
+            Err(error) => Err(failure::of_store(&error)),
+        }
+    }
+
+    async fn head_by_reading(&self, path: &Path) -> Result<Option<Meta>, Failure> {
+        match self.read(path, Some(GetRange::Bounded(0..1)), 1).await {
+            Ok(part) => Ok(Some(part.meta)),
+            Err(failure) if failure.kind == ErrorKind::NotFound => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Reads an object or a range of it, at most `limit` bytes.
+    pub(super) async fn read(&self, path: &Path, range: Option<GetRange>, limit: u64) -> Result<Part, Failure> {
+        let mut extensions = Extensions::new();
+        extensions.insert(AnswerLimit(limit));
+        let options = GetOptions { range, extensions, ..GetOptions::default() };
+        let found = self.store.get_opts(path, options).await.map_err(|error| failure::of_store(&error))?;
+        let (meta, range) = (meta(&found.meta), found.range.clone());
+        let bytes = found.bytes().await.map_err(|error| failure::of_store(&error))?;
+        if bytes.len() as u64 != range.end - range.start {
+            let reason = format!("the answer has {} bytes where it announced {range:?}", bytes.len());
+            return Err(Failure::new(ErrorKind::Unavailable, reason).retry(crate::network::Retry::Later));
+        }
+        Ok(Part { bytes, meta })
+    }
+
+    /// Writes an object, if it is absent or whatever is there.
+    pub(super) async fn put(&self, path: &Path, bytes: Bytes, only_if_absent: bool) -> Result<(), Failure> {
+        let mode = if only_if_absent { StorePutMode::Create } else { StorePutMode::Overwrite };
+        let options = PutOptions { mode, tags: self.tags.clone(), ..PutOptions::default() };
+        let put = self.store.put_opts(path, PutPayload::from_bytes(bytes), options).await;
+        put.map(drop).map_err(|error| failure::of_store(&error))
+    }
+
+    /// One page of the names that begin with `prefix`, from the one that `token` stands for.
+    pub(super) async fn list(&self, prefix: &str, by_directory: bool, token: Option<String>) -> Result<Page, Failure> {
+        let options = PaginatedListOptions {
+            delimiter: by_directory.then_some("/".into()),
+            page_token: token,
+            ..PaginatedListOptions::default()
+        };
+        let prefix = Some(prefix).filter(|prefix| !prefix.is_empty());
+        let page = self.store.list_paginated(prefix, options).await.map_err(|error| failure::of_store(&error))?;
+        let object = |object: ObjectMeta| (object.location.to_string(), meta(&object));
+        Ok(Page {
+            objects: page.result.objects.into_iter().map(object).collect(),
+            directories: page.result.common_prefixes.iter().map(ToString::to_string).collect(),
+            next: page.page_token,
+        })
+    }
+
+    /// Deletes an object, absent or not.
+    pub(super) async fn delete(&self, path: &Path) -> Result<(), Failure> {
+        let request = self.signed(Method::DELETE, path, None, HeaderMap::new(), Bytes::new()).await?;
+        let deleted = self.transport.call(request).await.map_err(|error| failure::of_http(&error));
+        match deleted {
+            Err(failure) if failure.kind == ErrorKind::NotFound => Ok(()),
+            deleted => deleted.map(drop),
+        }
+    }
+
+    /// Begins an upload in parts; gives its id.
+    pub(super) async fn begin_upload(&self, path: &Path) -> Result<String, Failure> {
+        let options = PutMultipartOptions { tags: self.tags.clone(), ..PutMultipartOptions::default() };
+        self.store.create_multipart_opts(path, options).await.map_err(|error| failure::of_store(&error))
+    }
+
+    /// Sends one part, counted from 0; gives what the service calls it.
+    pub(super) async fn put_part(&self, path: &Path, id: &str, index: usize, bytes: Bytes) -> Result<String, Failure> {
+        let part = self.store.put_part(path, &id.to_owned(), index, PutPayload::from_bytes(bytes)).await;
+        part.map(|PartId { content_id }| content_id).map_err(|error| failure::of_store(&error))
+    }
+
+    /// Makes an object of the parts.
+    pub(super) async fn complete_upload(
+        &self,
+        path: &Path,
+        id: &str,
+        parts: &[String],
+        only_if_absent: bool,
+    ) -> Result<(), Failure> {
+        let parts = parts.iter().enumerate().map(|(index, part)| {
+            let (number, part) = (index + 1, quick_xml::escape::escape(part));
+            format!("<Part><PartNumber>{number}</PartNumber><ETag>{part}</ETag></Part>")
+        });
+        let parts: String = parts.collect();
+        let document = format!("<CompleteMultipartUpload xmlns=\"{NAMESPACE}\">{parts}</CompleteMultipartUpload>");
+        let mut headers = HeaderMap::new();
+        if only_if_absent {
+            headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
+        }
+        let request = self.signed(Method::POST, path, Some(("uploadId", id)), headers, document.into()).await?;
+        self.transport.call(request).await.map(drop).map_err(|error| failure::of_http(&error))
+    }
+
+    /// Gives up an upload in parts.
+    pub(super) async fn abort_upload(&self, path: &Path, id: &str) -> Result<(), Failure> {
+        self.store.abort_multipart(path, &id.to_owned()).await.map_err(|error| failure::of_store(&error))
+    }
+
+    /// A request that the store does not offer.
+    async fn signed(
+        &self,
+        method: Method,
+        path: &Path,
+        query: Option<(&str, &str)>,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Request<HttpRequestBody>, Failure> {
+        let query =
+            query.map_or_else(String::new, |(name, value)| format!("?{name}={}", utf8_percent_encode(value, VALUE)));
+        let url = format!("{}/{}{query}", self.bucket_url, utf8_percent_encode(path.as_ref(), NAME));
+        let invalid = |what: &str| Failure::new(ErrorKind::Invalid, what.to_owned());
+        let length = HeaderValue::from(body.len());
+        let request = Request::builder().method(method).uri(url).body(HttpRequestBody::from(body));
+        let mut request = request.map_err(|_| invalid("its name makes no valid address"))?;
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(HeaderName::from_static("content-length"), length);
+        let credential = self.credentials.get_credential().await.map_err(|error| failure::of_store(&error))?;
+        AwsAuthorizer::new(&credential, "s3", &self.region)
+            .with_request_payer(self.requester_pays)
+            .try_authorize(&mut request, None)
+            .map_err(|_| invalid("the request can't be signed"))?;
+        Ok(request)
+    }
+}
+
+/// An object or a range of it.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) bytes: Bytes,
+    /// Of the whole object.
+    pub(super) meta: Meta,
+}
+
+/// In whole seconds, as not all answers have more.
+fn meta(object: &ObjectMeta) -> Meta {
+    let modified = Timestamp::from_second(object.last_modified.timestamp()).unwrap_or(Timestamp::UNIX_EPOCH);
+    Meta { size: object.size, modified }
+}
