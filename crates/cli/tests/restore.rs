@@ -352,11 +352,15 @@ fn an_interrupted_restore_cannot_be_started_and_can_be_repeated() {
         std::thread::sleep(std::time::Duration::from_millis(wait_ms));
         child.kill().unwrap();
         child.wait().unwrap();
-        if control_file.exists() {
+        if !control_file.exists() {
+            interrupted += 1;
+        } else if interrupted == 0 {
+            // The kill came too late: from the beginning.
+            fs::remove_dir_all(&directory).unwrap();
+        } else {
             // The kill came after the last step that counts, so what is there must be whole.
             break;
         }
-        interrupted += 1;
     }
     assert!(interrupted > 0, "no restore was interrupted");
     if !control_file.exists() {

@@ -93,8 +93,7 @@ impl Connection {
         let client = settings.configuration(&target).connect(NoTls);
         let mut client =
             client.map_err(|error| ClientError::Connect { target: target.to_string(), reason: reason(&error) })?;
-        prepare(&mut client, settings.statement_timeout)
-            .map_err(|error| ClientError::query("prepare the connection", &target, &error))?;
+        prepare(&mut client).map_err(|error| ClientError::query("prepare the connection", &target, &error))?;
         let facts = facts::query(&mut client, &target)?;
         Ok(Self { client, target, facts })
     }
@@ -154,6 +153,7 @@ impl ConnectSettings {
     }
 
     fn configuration(&self, target: &Target) -> Config {
+        let milliseconds = self.statement_timeout.as_millis().clamp(1, 0x7FFF_FFFF);
         let mut configuration = Config::new();
         configuration
             .host_path(&target.socket_path)
@@ -161,7 +161,9 @@ impl ConnectSettings {
             .user(&target.user)
             .dbname(&target.database)
             .application_name(&format!("pgark [{}]", self.command))
-            .connect_timeout(CONNECT_TIMEOUT);
+            .connect_timeout(CONNECT_TIMEOUT)
+            // From the first statement on: the user's own may be too short even for those that set the rest.
+            .options(&format!("-c statement_timeout={milliseconds}"));
         let is_default = DEFAULT_SOCKET_DIRECTORIES.iter().any(|directory| target.socket_path == Path::new(directory));
         let place = Place {
             host: if is_default { "localhost".into() } else { target.socket_path.to_string_lossy() },
@@ -177,18 +179,16 @@ impl ConnectSettings {
 }
 
 /// Sets what a backup's statements rely on, whatever the user's or the database's own settings are.
-fn prepare(client: &mut Client, statement_timeout: Duration) -> Result<(), postgres::Error> {
+fn prepare(client: &mut Client) -> Result<(), postgres::Error> {
     // A search path of its own keeps functions of other schemas away. A backup's connection waits for hours, works
     // alone, and ends its own statements.
-    let milliseconds = statement_timeout.as_millis().clamp(1, 0x7FFF_FFFF);
-    client.batch_execute(&format!(
+    client.batch_execute(
         "set search_path = pg_catalog;
-         set statement_timeout = {milliseconds};
          set lock_timeout = 0;
          set idle_in_transaction_session_timeout = 0;
          set max_parallel_workers_per_gather = 0;
          set jit = off;
          select set_config(name, '0', false) from pg_catalog.pg_settings
-          where name in ('idle_session_timeout', 'transaction_timeout')"
-    ))
+          where name in ('idle_session_timeout', 'transaction_timeout')",
+    )
 }

@@ -62,17 +62,20 @@ fn the_connection_is_set_up_for_a_backup() {
         let cluster = Cluster::builder(&server).start();
         // What a careful administrator sets for everybody must not end a backup.
         cluster.sql(
-            "alter role postgres set statement_timeout = 1; alter role postgres set search_path = evil, pg_catalog",
+            "create role hasty superuser login;
+             alter role hasty set statement_timeout = 1;
+             alter role hasty set search_path = evil, pg_catalog;
+             alter role hasty set idle_in_transaction_session_timeout = '1s';
+             alter role hasty set idle_session_timeout = '1s'",
         );
-        cluster.sql("alter role postgres set idle_in_transaction_session_timeout = '1s'");
         if server.major() >= 17 {
-            cluster.sql("alter role postgres set transaction_timeout = '1s'");
+            cluster.sql("alter role hasty set transaction_timeout = '1s'");
         }
-        cluster.sql("set statement_timeout = 0; alter role postgres set idle_session_timeout = '1s'");
-        let mut connection = open(&cluster);
+        let as_hasty = ConnectSettings { user: Some("hasty".to_owned()), ..settings(&cluster) };
+        let mut connection = Connection::open(&as_hasty).unwrap();
         std::thread::sleep(Duration::from_millis(1500));
         assert!(!connection.in_recovery().unwrap());
-        let name = "set statement_timeout = 0; select application_name from pg_stat_activity where application_name like 'pgark%'";
+        let name = "select application_name from pg_stat_activity where application_name like 'pgark%'";
         assert_eq!(cluster.sql(name), "pgark [backup]");
     }
 }
@@ -303,7 +306,7 @@ fn a_user_who_may_not_see_settings_or_start_backups_is_told() {
 fn a_checkpoint_that_takes_too_long_and_a_lost_connection_are_errors() {
     let mut cluster = Cluster::builder(&Server::get(18)).setting("checkpoint_timeout", "1h").start();
     cluster.pgbench_init(1);
-    let impatient = ConnectSettings { statement_timeout: Duration::from_millis(200), ..settings(&cluster) };
+    let impatient = ConnectSettings { statement_timeout: Duration::from_secs(3), ..settings(&cluster) };
     let error = Connection::open(&impatient).unwrap().start_backup("test", false).unwrap_err();
     assert!(matches!(error, ClientError::Query { failure: QueryFailure::Cancelled, .. }), "{error}");
     assert!(error.hint().unwrap().contains("db-timeout"));

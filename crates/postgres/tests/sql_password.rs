@@ -18,7 +18,7 @@ fn a_password_comes_from_the_password_file_or_the_environment() {
     let cluster = Cluster::builder(&Server::get(17)).start();
     cluster.sql("alter role postgres password 'se:c\\ret'");
     fs::write(cluster.data_directory().join("pg_hba.conf"), "local all all scram-sha-256\n").unwrap();
-    cluster.reload();
+    cluster.sql("select pg_reload_conf()");
     let settings = ConnectSettings {
         socket_path: Some(cluster.socket_directory()),
         port: cluster.port(),

@@ -213,9 +213,14 @@ impl Cluster {
         self.postmaster.take().expect("the server was started").kill_all();
     }
 
-    /// Has the server read its settings again.
+    /// Has the server read its settings again, and waits until they count: for the sessions and the archive commands
+    /// that begin from now on.
+    #[track_caller]
     pub fn reload(&self) {
+        let before = self.sql("select pg_conf_load_time()");
         self.sql("select pg_reload_conf()");
+        // A new session has the time from the postmaster, which has told its other children by then.
+        self.wait_for_sql(&format!("select pg_conf_load_time() > '{before}'"), "t");
     }
 
     /// Ends recovery and waits until the server takes writes.
