@@ -1,5 +1,5 @@
-//! What pgark asks of the machine, each in one place: the clock, randomness, directories, durable files and file
-//! locks.
+//! What pgark asks of the machine, each in one place: the clock, randomness, directories, durable files, file locks
+//! and the page cache.
 //!
 //! The lints of the workspace forbid the raw calls elsewhere. Plain file access goes through the `fs_err` crate, whose
 //! errors name the path; whatever must survive a power cut goes through [`durable`].
@@ -8,4 +8,5 @@ pub mod clock;
 pub mod directory;
 pub mod durable;
 pub mod lock;
+pub mod page_cache;
 pub mod random;

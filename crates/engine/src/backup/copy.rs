@@ -132,12 +132,8 @@ fn source_file(settings: &CopySettings<'_>, found: &Entry) -> Option<SourceFile>
     }
     let relation_block =
         RelationFile::parse(&found.path).and_then(|relation| relation.first_block(settings.relation_segment_pages));
-    Some(SourceFile {
-        name: found.path.as_os_str().as_bytes().to_vec(),
-        path: settings.data_directory.join(&found.path),
-        size,
-        relation_block,
-    })
+    let name = found.path.as_os_str().as_bytes().to_vec();
+    Some(SourceFile::new(name, settings.data_directory.join(&found.path), size, relation_block))
 }
 
 fn cut(file: &Arc<SourceFile>, first_sequence: u64) -> Vec<Range> {

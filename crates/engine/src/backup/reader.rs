@@ -1,6 +1,5 @@
 //! Reading a range of a file into frames: what a worker of a backup does.
 
-use fs_err::os::unix::fs::FileExt;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::RangeInclusive;
@@ -15,6 +14,7 @@ use pgark_repository::manifest::PageRange;
 use pgark_repository::map::{PageMap, Run, Source};
 use pgark_repository::pack::{FramePages, PackFrame, PackWriter};
 use pgark_repository::{PAGE_SIZE, PackId};
+use pgark_system::page_cache::{self, NeutralReads};
 
 use super::packs::Packs;
 use crate::error::Result;
@@ -26,6 +26,10 @@ pub(super) const FRAME_PAGES: u16 = 16;
 
 /// Bytes read from a file at once.
 const BUFFER_BYTES: usize = 1 << 20;
+
+/// Pages before the end of a range from which on the kernel does not read ahead any more, where another worker reads on.
+/// Few disks are read farther ahead.
+const READ_AHEAD_PAGES: u32 = 1024;
 
 /// How long after a page did not match its checksum it is read again: long enough for a write under way to end.
 const SECOND_READ_PAUSE: Duration = Duration::from_millis(10);
@@ -41,6 +45,15 @@ pub(super) struct SourceFile {
     pub(super) size: u64,
     /// If it is a file of a relation: the number of its first block in the relation.
     pub(super) relation_block: Option<u32>,
+    /// How it is read: by several workers at once, and without a trace in the page cache.
+    reads: NeutralReads,
+}
+
+impl SourceFile {
+    /// See the fields.
+    pub(super) fn new(name: Vec<u8>, path: PathBuf, size: u64, relation_block: Option<u32>) -> Self {
+        Self { name, path, size, relation_block, reads: NeutralReads::of(0..size) }
+    }
 }
 
 /// A part of a file, small enough that one large file keeps all workers busy.
@@ -54,6 +67,13 @@ pub(super) struct Range {
     pub(super) first_page: u32,
     /// How many pages, at least one.
     pub(super) pages: u32,
+}
+
+impl Range {
+    /// Whether the file goes on after it.
+    fn is_followed(&self) -> bool {
+        (u64::from(self.first_page) + u64::from(self.pages)) * (PAGE_SIZE as u64) < self.file.size
+    }
 }
 
 /// What reading a range has given.
@@ -104,7 +124,13 @@ impl<'backup> RangeReader<'backup> {
         let end = range.first_page + range.pages;
         let mut page = range.first_page;
         let step = u32::try_from(BUFFER_BYTES / PAGE_SIZE).expect("a buffer has few pages");
+        if range.first_page > 0 {
+            self.read_ahead(true);
+        }
         while page < end {
+            if range.is_followed() && end - page == READ_AHEAD_PAGES {
+                self.read_ahead(false);
+            }
             let pages = step.min(end - page);
             let wanted = wanted_bytes(&range.file, page, pages);
             let mut filled = self.fill(wanted, u64::from(page) * PAGE_SIZE as u64)?;
@@ -136,8 +162,7 @@ impl<'backup> RangeReader<'backup> {
     /// # Errors
     /// As [`RangeReader::read`].
     pub(super) fn read_bytes(&mut self, name: &[u8], bytes: &[u8]) -> Result<RangeRead> {
-        let file =
-            SourceFile { name: name.to_vec(), path: PathBuf::new(), size: bytes.len() as u64, relation_block: None };
+        let file = SourceFile::new(name.to_vec(), PathBuf::new(), bytes.len() as u64, None);
         let mut read = RangeRead { bytes: bytes.len() as u64, ..RangeRead::default() };
         let mut page = 0;
         for chunk in bytes.chunks(BUFFER_BYTES) {
@@ -164,10 +189,17 @@ impl<'backup> RangeReader<'backup> {
         }
     }
 
+    /// Whether the kernel is to read ahead in the open file.
+    fn read_ahead(&self, is_wanted: bool) {
+        if let Some((_, file)) = &self.open {
+            page_cache::read_ahead(file, is_wanted);
+        }
+    }
+
     /// Fills the buffer's first `wanted` bytes from the open file; fewer at its end.
     fn fill(&mut self, wanted: usize, offset: u64) -> Result<usize> {
-        let Some((_, file)) = &self.open else { return Ok(0) };
-        Ok(read_full(file, &mut self.buffer[..wanted], offset)?)
+        let Some((source, file)) = &self.open else { return Ok(0) };
+        Ok(source.reads.read_at(file, &mut self.buffer[..wanted], offset)?)
     }
 
     /// Stores the buffer's first `length` bytes, which begin with page `first_page` of the file.
@@ -239,9 +271,9 @@ impl<'backup> RangeReader<'backup> {
     /// was written after the backup's start, so that WAL replay restores it. What is stored is what was read last.
     fn second_look(&mut self, rule: &ChecksumRule<'_>, start: usize, number: u32, block: u32) -> Result<bool> {
         std::thread::sleep(SECOND_READ_PAUSE);
-        let Some((_, file)) = &self.open else { return Ok(false) };
+        let Some((source, file)) = &self.open else { return Ok(false) };
         let mut again = [0; PAGE_SIZE];
-        if read_full(file, &mut again, u64::from(number) * PAGE_SIZE as u64)? < PAGE_SIZE {
+        if source.reads.read_at(file, &mut again, u64::from(number) * PAGE_SIZE as u64)? < PAGE_SIZE {
             return Ok(true);
         }
         let held = &mut self.buffer[start..start + PAGE_SIZE];
@@ -289,18 +321,4 @@ fn is_zero(page: &[u8]) -> bool {
         Ok(page) => page::is_zero(page),
         Err(_) => page.iter().all(|byte| *byte == 0),
     }
-}
-
-/// Reads until the buffer is full or the file ends; gives how much was read.
-fn read_full(file: &fs::File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }

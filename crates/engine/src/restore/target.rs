@@ -2,10 +2,11 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fs_err as fs;
 use pgark_repository::manifest::Attributes;
+use pgark_system::page_cache::NeutralReads;
 use rustix::fs::OFlags;
 
 use super::attributes::{self, Owners};
@@ -30,6 +31,8 @@ pub(super) struct TargetFile {
     present: Present,
     /// Whether there are bytes in it that are reused; none as long as nobody has looked.
     reused: Mutex<Option<bool>>,
+    /// How it is read.
+    reads: NeutralReads,
     /// Its parts that are still to be done. Whoever adds parts counts as one.
     parts: AtomicUsize,
 }
@@ -38,7 +41,7 @@ pub(super) struct TargetFile {
 #[derive(Debug)]
 pub(super) struct OpenFile {
     /// Its handle, for reading and writing.
-    pub(super) handle: fs::File,
+    pub(super) handle: Arc<fs::File>,
     /// Whether it has bytes that may be right already. If not, all that was not written is zero.
     pub(super) is_reused: bool,
 }
@@ -46,7 +49,15 @@ pub(super) struct OpenFile {
 impl TargetFile {
     /// The file at `place`, which is to have `size` bytes and these attributes. It is made when it is first opened.
     pub(super) fn new(place: Place, size: u64, attributes: Attributes, present: Present) -> Self {
-        Self { place, size, attributes, present, reused: Mutex::new(None), parts: AtomicUsize::new(1) }
+        Self {
+            place,
+            size,
+            attributes,
+            present,
+            reused: Mutex::new(None),
+            reads: NeutralReads::of(0..size),
+            parts: AtomicUsize::new(1),
+        }
     }
 
     /// Its size in bytes.
@@ -77,7 +88,7 @@ impl TargetFile {
     pub(super) fn open(&self) -> io::Result<OpenFile> {
         let mut reused = self.reused.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(is_reused) = *reused {
-            return Ok(OpenFile { handle: self.place.open(OFlags::RDWR)?, is_reused });
+            return Ok(OpenFile { handle: Arc::new(self.place.open(OFlags::RDWR)?), is_reused });
         }
         let handle = self.make()?;
         let is_reused = self.may_be_reused() && handle.metadata()?.len() > 0;
@@ -85,7 +96,7 @@ impl TargetFile {
             handle.set_len(self.size)?;
         }
         *reused = Some(is_reused);
-        Ok(OpenFile { handle, is_reused })
+        Ok(OpenFile { handle: Arc::new(handle), is_reused })
     }
 
     /// Opens the file for the first time.
@@ -105,6 +116,14 @@ impl TargetFile {
             }
             opened => opened,
         }
+    }
+
+    /// Reads what the opened file has at `offset`, without a trace in the page cache. Gives how many bytes there are.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn read_at(&self, open: &OpenFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.reads.read_at(&*open.handle, buffer, offset)
     }
 
     /// Gives the file its length and attributes, once all that it holds is written.

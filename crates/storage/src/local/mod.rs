@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pgark_system::durable::{self, DurableFile};
+use pgark_system::page_cache::NeutralReads;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
@@ -32,6 +33,9 @@ use crate::{Entry, ObjectInfo, ObjectWriter, PutMode, Storage, Tail};
 /// Permissions as pgBackRest gives them: the group may read.
 const FILE_MODE: u32 = 0o640;
 const DIRECTORY_MODE: u32 = 0o750;
+
+/// From how many bytes on what is read and written leaves no trace in the page cache.
+const LARGE_BYTES: u64 = 256 << 10;
 
 /// How often a directory is created anew that others keep deleting as empty.
 const DIRECTORY_ATTEMPTS: usize = 10;
@@ -257,7 +261,7 @@ impl Storage for LocalStorage {
         let mut file = self.start(Operation::Put, key)?;
         file.write_all(bytes)
             .map_err(|error| self.place.error(kind_of_write(&error), Operation::Put, Some(key), error))?;
-        writer::commit(file, &self.place, Operation::Put, key, mode)
+        writer::commit(file, bytes.len() as u64, &self.place, Operation::Put, key, mode)
     }
 
     fn create(&self, key: &Key) -> Result<Box<dyn ObjectWriter>> {
@@ -320,16 +324,25 @@ impl Storage for LocalStorage {
 
 /// Fills `buffer` from `offset` on.
 fn read_exact_at(object: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    let length = buffer.len() as u64;
+    if length >= LARGE_BYTES {
+        let read = NeutralReads::of(offset..offset + length).read_at(object, buffer, offset)?;
+        return if read == buffer.len() { Ok(()) } else { Err(became_shorter()) };
+    }
     let mut done = 0;
     while done < buffer.len() {
         match rustix::io::pread(&object, &mut buffer[done..], offset + done as u64) {
-            Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter while it was read")),
+            Ok(0) => return Err(became_shorter()),
             Ok(count) => done += count,
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
     Ok(())
+}
+
+fn became_shorter() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter while it was read")
 }
 
 #[cfg(test)]

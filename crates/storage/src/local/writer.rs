@@ -1,13 +1,11 @@
 //! Objects written as a stream.
 
 use std::io::{self, BufWriter, Write};
-use std::num::NonZeroU64;
 
-use fs_err as fs;
 use pgark_system::durable::{DurableFile, Existing};
-use rustix::fs::Advice;
+use pgark_system::page_cache;
 
-use super::Place;
+use super::{LARGE_BYTES, Place};
 use crate::error::{Error, ErrorKind, Result, kind_of_write};
 use crate::key::Key;
 use crate::operation::Operation;
@@ -44,7 +42,7 @@ impl LocalWriter {
         if self.written - self.handed_on >= WRITEBACK_WINDOW {
             // From one window before: what was handed on then is on the disk by now and leaves the page cache.
             let start = self.handed_on.saturating_sub(WRITEBACK_WINDOW);
-            not_needed_again(self.file.get_ref().file(), start, self.written - start);
+            page_cache::release(self.file.get_ref().file(), start..self.written);
             self.handed_on = self.written;
         }
         Ok(())
@@ -71,19 +69,22 @@ impl ObjectWriter for LocalWriter {
             return Err(self.error(Operation::Finish, lost()));
         }
         self.file.flush().map_err(|error| self.error(Operation::Finish, error))?;
-        let Self { file, place, key, .. } = *self;
+        let Self { file, place, key, written, .. } = *self;
         let (file, _flushed) = file.into_parts();
-        let same_file = file.file().try_clone();
-        commit(file, &place, Operation::Finish, &key, PutMode::Create)?;
-        if let Ok(same_file) = same_file {
-            not_needed_again(&same_file, 0, 0);
-        }
-        Ok(())
+        commit(file, written, &place, Operation::Finish, &key, PutMode::Create)
     }
 }
 
-/// Gives a written file its name.
-pub(super) fn commit(file: DurableFile, place: &Place, operation: Operation, key: &Key, mode: PutMode) -> Result<()> {
+/// Gives a written file of `length` bytes its name.
+pub(super) fn commit(
+    file: DurableFile,
+    length: u64,
+    place: &Place,
+    operation: Operation,
+    key: &Key,
+    mode: PutMode,
+) -> Result<()> {
+    let same_file = file.file().try_clone();
     let existing = match mode {
         PutMode::Create => Existing::Keep,
         PutMode::Replace => Existing::Replace,
@@ -91,7 +92,14 @@ pub(super) fn commit(file: DurableFile, place: &Place, operation: Operation, key
     file.commit(existing).map_err(|error| {
         let kind = commit_kind(mode, error.kind(), place.path(Some(key)).is_dir());
         place.error(kind.unwrap_or_else(|| kind_of_write(&error)), operation, Some(key), error)
-    })
+    })?;
+    // Now that it is on the disk it leaves the page cache, where a small one does no harm and is soon read again.
+    if length >= LARGE_BYTES
+        && let Ok(same_file) = same_file
+    {
+        page_cache::release(&same_file, 0..length);
+    }
+    Ok(())
 }
 
 /// What an error of the last step means beyond what its kind says, where it does.
@@ -102,13 +110,6 @@ fn commit_kind(mode: PutMode, error: io::ErrorKind, is_directory: bool) -> Optio
         (PutMode::Create, io::ErrorKind::PermissionDenied) => Some(ErrorKind::Unsupported),
         _ => None,
     }
-}
-
-/// Tells the kernel that a range of a file (all of it from `start` on for a length of 0) will not be read soon: what is
-/// dirty starts on its way to the disk, what is clean leaves the page cache to the database. Only advice, so that a
-/// refusal does not matter.
-fn not_needed_again(file: &fs::File, start: u64, length: u64) {
-    let _refused = rustix::fs::fadvise(file.file(), start, NonZeroU64::new(length), Advice::DontNeed);
 }
 
 fn lost() -> io::Error {

@@ -7,6 +7,7 @@
 mod pack;
 mod request;
 mod worker;
+mod write_behind;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use pgark_repository::codec::Decoder;
 
 use super::pack::OpenPack;
 use super::request::{Answer, Request, UnderWay};
+use super::write_behind::WriteBehind;
 use super::{From, Progress, Task, Wanted};
 use crate::error::Result;
 use crate::restore::target::{OpenFile, TargetFile};
@@ -34,6 +35,8 @@ pub(super) struct Worker<'restore> {
     /// Bytes that a file has.
     local: Vec<u8>,
     open: Option<(Arc<TargetFile>, OpenFile)>,
+    /// What is on its way to the disk.
+    written: WriteBehind,
 }
 
 impl<'restore> Worker<'restore> {
@@ -54,6 +57,7 @@ impl<'restore> Worker<'restore> {
             plain: Vec::new(),
             local: Vec::new(),
             open: None,
+            written: WriteBehind::default(),
         }
     }
 
@@ -146,9 +150,11 @@ impl<'restore> Worker<'restore> {
         let (offset, length) = byte_range(file, first_page, pages);
         let mut local = std::mem::take(&mut self.local);
         local.resize(length, 0);
-        let read = self.open(file)?.handle.read_exact_at(&mut local, offset);
+        let read = self.open(file).and_then(|open| file.read_at(open, &mut local, offset));
+        local.truncate(*read.as_ref().unwrap_or(&0));
         self.local = local;
-        Ok(read?)
+        read?;
+        Ok(())
     }
 
     /// Writes the pages that an answer was wanted for.
@@ -178,9 +184,16 @@ impl<'restore> Worker<'restore> {
         let bytes = plain
             .get(start..start + length)
             .ok_or_else(|| pack.damaged(piece.block, "has fewer pages than expected"))?;
-        let written = self.open(&wanted.file).map(|open| open.handle.write_all_at(bytes, offset));
+        let written = self.write_bytes(&wanted.file, bytes, offset);
         self.plain = plain;
-        Ok(written??)
+        written
+    }
+
+    fn write_bytes(&mut self, file: &Arc<TargetFile>, bytes: &[u8], offset: u64) -> Result<()> {
+        let handle = Arc::clone(&self.open(file)?.handle);
+        handle.write_all_at(bytes, offset)?;
+        self.written.note(&handle, offset..offset + bytes.len() as u64);
+        Ok(())
     }
 
     /// Writes zeros where the file has something else.
@@ -193,10 +206,9 @@ impl<'restore> Worker<'restore> {
                 if self.local.iter().any(|byte| *byte != 0) {
                     self.local.fill(0);
                     let local = std::mem::take(&mut self.local);
-                    let (offset, _) = byte_range(file, first, count);
-                    let written = self.open(file).map(|open| open.handle.write_all_at(&local, offset));
+                    let written = self.write_bytes(file, &local, byte_range(file, first, count).0);
                     self.local = local;
-                    written??;
+                    written?;
                 }
             }
         }
