@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use fs_err as fs;
-use pgark_testkit::{Cluster, Server, Stop, give_to_test_user};
+use pgark_testkit::{Cluster, Server, Stop, give_to_test_user, wait_until};
 
 use crate::common::{Site, SiteBuilder};
 
@@ -68,16 +68,14 @@ impl OddCluster {
         let churn = site.cluster.load_script(&script);
         let rounds = || site.cluster.sql("select n from rounds").parse::<u64>().unwrap();
         site.cluster.wait_for_sql("select n > 0 from rounds", "t");
-        // Until one of them has seen a whole round.
-        for _ in 0..20 {
+        // What a backup sees of a round is chance: until one has seen how a round ends and the next begins.
+        wait_until("a backup during which the cluster changes", || {
             let before = rounds();
             site.backup(&["--process-max=2"]);
-            if rounds() > before + 1 {
-                churn.stop();
-                return site.cluster.wait_for_idleness();
-            }
-        }
-        panic!("no backup was as long as one round of changes");
+            rounds() > before
+        });
+        churn.stop();
+        site.cluster.wait_for_idleness();
     }
 
     /// Loses the disk that the cluster is on.

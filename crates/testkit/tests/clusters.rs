@@ -91,7 +91,7 @@ fn load_goes_on_until_it_is_stopped() {
         cluster.wait_for_sql(&format!("select count(*) > {} from pgbench_history", before + 10), "t");
     }
     load.stop();
-    cluster.wait_for_sql("select count(*) from pg_stat_activity where application_name = 'pgbench'", "0");
+    cluster.wait_for_idleness();
 }
 
 #[test]
