@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{Site, SiteBuilder};
-use pgark_testkit::Server;
-use pgark_testkit::s3::Moto;
+use common::{STANZA, Site, SiteBuilder};
+use pgark_testkit::s3::{Moto, S3Server};
+use pgark_testkit::{Server, run};
 
 /// A site with an encrypted repository in moto, whatever its number.
 fn in_moto(builder: SiteBuilder, key: u32, moto: &Moto) -> SiteBuilder {
@@ -52,4 +52,60 @@ fn a_repository_in_s3_stands_in_for_a_local_one_and_the_other_way_round() {
     assert_eq!(count(&site.recover("from-local-disk", &["--repo=1"])), "1001");
     let info = site.pgark(&["info", "--io-timeout=1s"]).expect_success();
     assert!(info.stdout.contains("no connection"), "the lost repository is not told of: {}", info.stdout);
+}
+
+/// A site with a repository on a server of the tests' own, without credentials.
+fn in_server(server: &Server, s3: &S3Server) -> SiteBuilder {
+    Site::builder(server)
+        .global("repo1-type=s3\nrepo1-s3-uri-style=path")
+        .global(&format!("repo1-s3-bucket={}\nrepo1-s3-region={}", S3Server::BUCKET, s3.region()))
+        .global(&format!("repo1-s3-endpoint={}", s3.url()))
+}
+
+fn with_keys(builder: SiteBuilder, s3: &S3Server) -> SiteBuilder {
+    let credentials = s3.credentials();
+    builder.global(&format!("repo1-s3-key={}\nrepo1-s3-key-secret={}", credentials.access_key, credentials.secret))
+}
+
+#[test]
+fn archiving_and_fetching_wal_takes_few_requests() {
+    let (server, s3) = (Server::get(18), S3Server::start());
+    let site = with_keys(in_server(&server, &s3), &s3).passphrase("a pass phrase").start();
+    site.archive_segment();
+    s3.forget_requests();
+    let segment = site.archive_segment();
+    let of_push: Vec<_> = s3.requests().iter().map(|request| request.uri.clone()).collect();
+    assert!(of_push.len() <= 6, "descriptor, key, clusters, the segment: {of_push:#?}");
+    s3.forget_requests();
+    let target = site.scratch.path().join("segment");
+    site.pgark(&["archive-get", &segment, target.to_str().unwrap()]).expect_success();
+    let of_get: Vec<_> = s3.requests().iter().map(|request| request.uri.clone()).collect();
+    assert!(of_get.len() <= 7, "descriptor, key, clusters, the segment: {of_get:#?}");
+}
+
+#[test]
+fn keys_come_from_the_environment_where_none_are_configured() {
+    let (server, s3) = (Server::get(18), S3Server::start());
+    let site = in_server(&server, &s3).create();
+    let without = site.pgark(&["stanza-create", "--no-online"]).expect_code(37);
+    assert!(without.stderr.contains("AWS_ACCESS_KEY_ID") || without.stdout.contains("AWS_ACCESS_KEY_ID"));
+    let mut command = site.command(&[&format!("--stanza={STANZA}"), "stanza-create", "--no-online"]);
+    command.env("AWS_ACCESS_KEY_ID", &s3.credentials().access_key);
+    command.env("AWS_SECRET_ACCESS_KEY", &s3.credentials().secret);
+    run(&mut command).expect_success();
+    assert!(s3.keys().iter().any(|key| key.ends_with("/pgark.repo")), "{:?}", s3.keys());
+}
+
+#[test]
+fn a_log_with_everything_in_it_has_no_secret() {
+    let (server, s3) = (Server::get(18), S3Server::start());
+    let site =
+        with_keys(in_server(&server, &s3), &s3).global("log-level-file=trace").passphrase("a pass phrase").start();
+    let shown = site.pgark(&["check", "--log-level-console=trace"]).expect_success();
+    let file = fs_err::read_to_string(site.scratch.path().join(format!("log/{STANZA}-stanza-create.log"))).unwrap();
+    for text in [&shown.stdout, &shown.stderr, &file] {
+        assert!(!text.contains(&s3.credentials().secret) && !text.contains("a pass phrase"), "{text}");
+        assert!(!text.contains("Signature="), "{text}");
+    }
+    assert!(file.contains("requests to storages: ") && file.contains("PUT /"), "{file}");
 }

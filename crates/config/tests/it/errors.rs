@@ -31,6 +31,10 @@ fn command_lines_that_are_refused() {
         "info --stanza=a/b",
         "info --stanza=global",
         "info --repo1-path=/x --repo2-path=/x",
+        "info --repo1-type=s3 --repo1-s3-bucket=b --repo1-s3-endpoint=e --repo1-s3-region=r --repo1-path=/x \
+         --repo2-type=s3 --repo2-s3-bucket=b --repo2-s3-endpoint=e --repo2-s3-region=r --repo2-path=/x",
+        "info --repo1-s3-bucket=b",
+        "info --repo1-type=s3 --repo1-s3-bucket=b --repo1-s3-endpoint=e",
         "info --set=20261122-120000F",
         "info --online=maybe",
         "info --lock-path=relative",

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::operation::Operation;
-use crate::{Entry, ObjectInfo, ObjectWriter, PutMode, Storage, Tail};
+use crate::{Capabilities, Entry, ObjectInfo, ObjectWriter, PutMode, Storage, Tail};
 
 /// Something that another program does to the storage in the middle of an operation.
 pub type Interruption = Arc<dyn Fn(&dyn Storage) + Send + Sync>;
@@ -297,6 +297,10 @@ impl Storage for FaultyStorage {
 
     fn requests_ahead(&self) -> usize {
         self.inner.requests_ahead()
+    }
+
+    fn adopt(&self, capabilities: Capabilities) {
+        self.inner.adopt(capabilities);
     }
 
     fn persist(&self, key: &Key) -> Result<()> {

@@ -24,6 +24,8 @@ pub(crate) struct Failure {
     pub(crate) retry: Retry,
     /// The code of the service, such as `NoSuchKey`, where it gave one.
     pub(crate) code: Option<String>,
+    /// Of several objects the one it is about, as the service calls it.
+    pub(crate) object: Option<String>,
     reason: String,
     hint: Option<String>,
 }
@@ -31,7 +33,7 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure that will be the same at another attempt.
     pub(crate) fn new(kind: ErrorKind, reason: impl Into<String>) -> Self {
-        Self { kind, retry: Retry::Never, code: None, reason: reason.into(), hint: None }
+        Self { kind, retry: Retry::Never, code: None, object: None, reason: reason.into(), hint: None }
     }
 
     #[must_use]
@@ -50,6 +52,13 @@ impl Failure {
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Of one object of several.
+    #[must_use]
+    pub(crate) fn on(mut self, name: &str) -> Self {
+        self.object = Some(name.to_owned());
         self
     }
 

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::header::{HeaderName, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::header::{CONTENT_LENGTH, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, Method, Request};
+use http_body_util::BodyExt;
 use jiff::Timestamp;
+use md5::{Digest, Md5};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::{HttpRequestBody, HttpService};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
@@ -18,12 +22,12 @@ use object_store::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::settings::{S3Settings, ServerEncryption};
-use super::{credentials, failure};
+use super::{credentials, document, failure};
 use crate::error::ErrorKind;
 use crate::network::{AnswerLimit, Failure, Transport};
 
-/// Of the documents of S3.
-const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+/// The most objects that S3 deletes in one request.
+pub(super) const DELETED_AT_ONCE: usize = 1000;
 /// How names are written in addresses and signatures; slashes stay.
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 /// How values are written in the query of addresses.
@@ -94,22 +98,23 @@ impl S3Client {
     }
 
     /// What is known of an object; proven absent for `None`.
+    ///
+    /// Asked by reading its first byte: an answer to `HEAD` has no body, which alone could say what is missing, the
+    /// object, the bucket or S3.
     pub(super) async fn head(&self, path: &Path) -> Result<Option<Meta>, Failure> {
-        let options = GetOptions { head: true, ..GetOptions::default() };
-        match self.store.get_opts(path, options).await {
-            Ok(found) => Ok(Some(meta(&found.meta))),
-            // The answer has no body that would say what is missing: the object, the bucket, or S3.
-            Err(error) if failure::has_status(&error, StatusCode::NOT_FOUND) => self.head_by_reading(path).await,
-            Err(error) => Err(failure::of_store(&error)),
-        }
-    }
-
-    async fn head_by_reading(&self, path: &Path) -> Result<Option<Meta>, Failure> {
         match self.read(path, Some(GetRange::Bounded(0..1)), 1).await {
             Ok(part) => Ok(Some(part.meta)),
             Err(failure) if failure.kind == ErrorKind::NotFound => Ok(None),
+            // It has no first byte.
+            Err(failure) if failure.kind == ErrorKind::TooShort => self.head_of_empty(path).await.map(Some),
             Err(failure) => Err(failure),
         }
+    }
+
+    async fn head_of_empty(&self, path: &Path) -> Result<Meta, Failure> {
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        let found = self.store.get_opts(path, options).await.map_err(|error| failure::of_store(&error))?;
+        Ok(meta(&found.meta))
     }
 
     /// Reads an object or a range of it, at most `limit` bytes.
@@ -154,12 +159,32 @@ impl S3Client {
 
     /// Deletes an object, absent or not.
     pub(super) async fn delete(&self, path: &Path) -> Result<(), Failure> {
-        let request = self.signed(Method::DELETE, path, None, HeaderMap::new(), Bytes::new()).await?;
-        let deleted = self.transport.call(request).await.map_err(|error| failure::of_http(&error));
-        match deleted {
+        match self.ask(Method::DELETE, Some(path), &[], HeaderMap::new(), Bytes::new()).await {
             Err(failure) if failure.kind == ErrorKind::NotFound => Ok(()),
             deleted => deleted.map(drop),
         }
+    }
+
+    /// Deletes objects in one request, at most [`DELETED_AT_ONCE`], absent or not.
+    pub(super) async fn delete_all(&self, paths: &[Path]) -> Result<(), Failure> {
+        let document = Bytes::from(document::deletion(paths.iter().map(Path::as_ref)));
+        // S3 wants a checksum of this request, and this is the one that every service knows.
+        let mut headers = HeaderMap::new();
+        let checksum = BASE64_STANDARD.encode(Md5::digest(&document));
+        headers.insert("content-md5", HeaderValue::from_str(&checksum).expect("base64 is ASCII"));
+        let answer = self.ask(Method::POST, None, &[("delete", "")], headers, document).await?;
+        match document::deletion_errors(&answer)?.into_iter().next() {
+            None => Ok(()),
+            Some(error) => Err(failure::of_one(&error)),
+        }
+    }
+
+    /// The uploads in parts below `prefix` that are neither finished nor given up, a thousand at most: names and ids.
+    pub(super) async fn uploads(&self, prefix: &str) -> Result<Vec<(Path, String)>, Failure> {
+        let query = [("uploads", ""), ("prefix", prefix)];
+        let answer = self.ask(Method::GET, None, &query, HeaderMap::new(), Bytes::new()).await?;
+        let uploads = document::uploads(&answer)?.into_iter();
+        Ok(uploads.filter_map(|(name, id)| Some((Path::parse(name).ok()?, id))).collect())
     }
 
     /// Begins an upload in parts; gives its id.
@@ -182,18 +207,12 @@ impl S3Client {
         parts: &[String],
         only_if_absent: bool,
     ) -> Result<(), Failure> {
-        let parts = parts.iter().enumerate().map(|(index, part)| {
-            let (number, part) = (index + 1, quick_xml::escape::escape(part));
-            format!("<Part><PartNumber>{number}</PartNumber><ETag>{part}</ETag></Part>")
-        });
-        let parts: String = parts.collect();
-        let document = format!("<CompleteMultipartUpload xmlns=\"{NAMESPACE}\">{parts}</CompleteMultipartUpload>");
         let mut headers = HeaderMap::new();
         if only_if_absent {
             headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
         }
-        let request = self.signed(Method::POST, path, Some(("uploadId", id)), headers, document.into()).await?;
-        self.transport.call(request).await.map(drop).map_err(|error| failure::of_http(&error))
+        let document = document::completion(parts);
+        self.ask(Method::POST, Some(path), &[("uploadId", id)], headers, document.into()).await.map(drop)
     }
 
     /// Gives up an upload in parts.
@@ -201,24 +220,39 @@ impl S3Client {
         self.store.abort_multipart(path, &id.to_owned()).await.map_err(|error| failure::of_store(&error))
     }
 
-    /// A request that the store does not offer.
+    /// A request that the store does not offer, on an object or on the bucket.
+    async fn ask(
+        &self,
+        method: Method,
+        path: Option<&Path>,
+        query: &[(&str, &str)],
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Bytes, Failure> {
+        let request = self.signed(method, path, query, headers, body).await?;
+        let answer = self.transport.call(request).await.map_err(|error| failure::of_http(&error))?;
+        Ok(answer.into_body().collect().await.map_err(|error| failure::of_http(&error))?.to_bytes())
+    }
+
     async fn signed(
         &self,
         method: Method,
-        path: &Path,
-        query: Option<(&str, &str)>,
+        path: Option<&Path>,
+        query: &[(&str, &str)],
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Request<HttpRequestBody>, Failure> {
-        let query =
-            query.map_or_else(String::new, |(name, value)| format!("?{name}={}", utf8_percent_encode(value, VALUE)));
-        let url = format!("{}/{}{query}", self.bucket_url, utf8_percent_encode(path.as_ref(), NAME));
+        let path = path.map_or_else(String::new, |path| format!("/{}", utf8_percent_encode(path.as_ref(), NAME)));
+        let query = query.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, VALUE)));
+        let query: Vec<_> = query.collect();
+        let question = if query.is_empty() { "" } else { "?" };
+        let url = format!("{}{path}{question}{}", self.bucket_url, query.join("&"));
         let invalid = |what: &str| Failure::new(ErrorKind::Invalid, what.to_owned());
         let length = HeaderValue::from(body.len());
         let request = Request::builder().method(method).uri(url).body(HttpRequestBody::from(body));
         let mut request = request.map_err(|_| invalid("its name makes no valid address"))?;
         *request.headers_mut() = headers;
-        request.headers_mut().insert(HeaderName::from_static("content-length"), length);
+        request.headers_mut().insert(CONTENT_LENGTH, length);
         let credential = self.credentials.get_credential().await.map_err(|error| failure::of_store(&error))?;
         AwsAuthorizer::new(&credential, "s3", &self.region)
             .with_request_payer(self.requester_pays)

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use http::StatusCode;
 use serde::Deserialize;
 
+use super::document::ObjectError;
 use crate::error::ErrorKind;
 use crate::network::{Broken, Failure, Rejection, Retry, find};
 
@@ -26,12 +27,10 @@ struct Document {
 
 /// What an error of the client means.
 pub(super) fn of_store(error: &object_store::Error) -> Failure {
-    of(error).unwrap_or_else(|| of_text(error))
-}
-
-/// Whether an error is an answer with this status.
-pub(super) fn has_status(error: &object_store::Error, status: StatusCode) -> bool {
-    find::<Rejection>(error).is_some_and(|rejection| rejection.status == status)
+    of(error).unwrap_or_else(|| {
+        // The client could not understand the answer.
+        Failure::new(ErrorKind::Io, format!("the answer is not one of S3: {error}")).hint(NOT_S3)
+    })
 }
 
 /// What an error of the transport means.
@@ -49,18 +48,11 @@ fn of(error: &(dyn StdError + 'static)) -> Option<Failure> {
     find::<Broken>(error).map(Broken::to_failure)
 }
 
-/// What an error means that is the client's own: it could not understand an answer, or an object of a bulk deletion was
-/// not deleted.
-fn of_text(error: &object_store::Error) -> Failure {
-    let text = error.to_string();
-    let code = text.rsplit_once("(code: ").and_then(|(_, rest)| rest.split_once(')')).map(|(code, _)| code);
-    match code {
-        Some(code) => {
-            let document = Document { code: Some(code.to_owned()), ..Document::default() };
-            classify(StatusCode::OK, &document, None)
-        }
-        None => Failure::new(ErrorKind::Io, format!("the answer is not one of S3: {text}")).hint(NOT_S3),
-    }
+/// What is wrong with one object of a request on many.
+pub(super) fn of_one(error: &ObjectError) -> Failure {
+    let message = (!error.message.is_empty()).then(|| error.message.clone());
+    let document = Document { code: Some(error.code.clone()), message, ..Document::default() };
+    classify(StatusCode::OK, &document, None).on(&error.key)
 }
 
 const NOT_S3: &str = "check repoN-s3-endpoint: what answers there may be no S3 service";
@@ -131,7 +123,8 @@ fn meaning(status: StatusCode, code: &str) -> (ErrorKind, Retry) {
         "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "ExpiredTokenException" => {
             (ErrorKind::Denied, Retry::Never)
         }
-        "NotImplemented" => (ErrorKind::Unsupported, Retry::Never),
+        "AccessDenied" | "InvalidObjectState" | "ObjectLocked" => (ErrorKind::Denied, Retry::Never),
+        "NotImplemented" | "MethodNotAllowed" => (ErrorKind::Unsupported, Retry::Never),
         _ => match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (ErrorKind::Denied, Retry::Never),
             StatusCode::PRECONDITION_FAILED => (ErrorKind::AlreadyExists, Retry::Never),

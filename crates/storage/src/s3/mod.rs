@@ -13,6 +13,7 @@
 
 mod client;
 mod credentials;
+mod document;
 mod failure;
 mod settings;
 mod writer;
@@ -29,7 +30,7 @@ use tokio::runtime::Runtime;
 pub use self::credentials::{CredentialSettings, KeySource};
 pub use self::settings::{S3Settings, ServerEncryption, UriStyle};
 
-use self::client::{Meta, Page, S3Client};
+use self::client::{DELETED_AT_ONCE, Meta, Page, S3Client};
 use self::writer::S3Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
@@ -86,7 +87,8 @@ impl S3Storage {
 
 impl Bucket {
     fn error(&self, failure: Failure, operation: Operation, key: Option<&Key>) -> Error {
-        failure.of(operation, key, self.description.clone())
+        let named = failure.object.as_deref().and_then(|name| self.key(name));
+        failure.of(operation, named.as_ref().or(key), self.description.clone())
     }
 
     /// The name of an object in the bucket.
@@ -152,6 +154,40 @@ impl Bucket {
         let length = bytes.len() as u64;
         let part = self.client.read(path, Some(GetRange::Suffix(length)), length).await?;
         Ok(part.meta.size == size && part.bytes == bytes)
+    }
+
+    /// Deletes objects, at most as many as one request takes.
+    async fn delete(&self, paths: &[Path]) -> Result<(), Failure> {
+        if let [path] = paths {
+            return self.patience.attempt(|_| self.client.delete(path)).await;
+        }
+        match self.patience.attempt(|_| self.client.delete_all(paths)).await {
+            // Not every service knows requests on many objects.
+            Err(failure) if failure.kind == ErrorKind::Unsupported => {
+                for path in paths {
+                    self.patience.attempt(|_| self.client.delete(path)).await?;
+                }
+                Ok(())
+            }
+            deleted => deleted,
+        }
+    }
+
+    /// Gives up every upload of names that begin with `prefix`.
+    async fn abort_uploads(&self, prefix: &str) -> Result<(), Failure> {
+        let mut before = Vec::new();
+        loop {
+            let uploads = self.patience.attempt(|_| self.client.uploads(prefix)).await?;
+            // A service may go on listing what was given up a moment ago.
+            if uploads.is_empty() || uploads == before {
+                return Ok(());
+            }
+            for (path, id) in &uploads {
+                let aborted = self.patience.attempt(|_| self.client.abort_upload(path, id)).await;
+                aborted.or_else(|failure| if failure.is_code("NoSuchUpload") { Ok(()) } else { Err(failure) })?;
+            }
+            before = uploads;
+        }
     }
 
     /// Calls `visit` with every page of a listing.
@@ -266,12 +302,26 @@ impl Storage for S3Storage {
 
     fn delete_all(&self, keys: &[Key]) -> Result<()> {
         let bucket = &*self.0;
-        for key in keys {
-            let path = bucket.path(Operation::Delete, key)?;
-            let deleted = bucket.runtime.block_on(bucket.patience.attempt(|_| bucket.client.delete(&path)));
-            deleted.map_err(|failure| bucket.error(failure, Operation::Delete, Some(key)))?;
+        for batch in keys.chunks(DELETED_AT_ONCE) {
+            let first = batch.first();
+            let paths = batch.iter().map(|key| bucket.path(Operation::Delete, key)).collect::<Result<Vec<_>>>()?;
+            let deleted = bucket.runtime.block_on(bucket.delete(&paths));
+            deleted.map_err(|failure| bucket.error(failure, Operation::Delete, first))?;
         }
         Ok(())
+    }
+
+    fn sweep(&self, prefix: &Key) -> Result<()> {
+        let bucket = &*self.0;
+        let swept = bucket.runtime.block_on(bucket.abort_uploads(&bucket.below(Some(prefix))));
+        match swept {
+            // Not all may do it, not all services can; it is the same to readers, and rules of the bucket do it too.
+            Err(failure) if matches!(failure.kind, ErrorKind::Denied | ErrorKind::Unsupported) => {
+                tracing::warn!("uploads below '{prefix}' that were broken off can't be removed: {failure}");
+                Ok(())
+            }
+            swept => swept.map_err(|failure| bucket.error(failure, Operation::Sweep, Some(prefix))),
+        }
     }
 }
 

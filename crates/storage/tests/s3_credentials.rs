@@ -1,0 +1,192 @@
+//! Credentials that are fetched, and fetched anew before they expire.
+
+#![expect(clippy::unwrap_used, reason = "tests, and what they share")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use fs_err as fs;
+use pgark_storage::s3::{CredentialSettings, KeySource, ServerEncryption, UriStyle};
+use pgark_storage::{Endpoint, ErrorKind, Key, PutMode, S3Settings, S3Storage, Storage, Trust};
+use pgark_testkit::s3::{Credentials, S3Server};
+
+fn open(server: &S3Server, source: KeySource) -> S3Storage {
+    let settings = S3Settings {
+        endpoint: Endpoint::parse(&server.url()).unwrap(),
+        region: server.region().to_owned(),
+        bucket: S3Server::BUCKET.to_owned(),
+        style: UriStyle::Path,
+        path: "/repository".to_owned(),
+        proxy: None,
+        trust: Trust::System,
+        credentials: CredentialSettings::From(source),
+        encryption: ServerEncryption::Default,
+        tags: Vec::new(),
+        requester_pays: false,
+        part_size: S3Settings::PART_SIZE_MIN,
+        io_timeout: Duration::from_secs(30),
+    };
+    S3Storage::open(&settings).unwrap()
+}
+
+fn put(storage: &S3Storage, name: &str) -> pgark_storage::Result<()> {
+    storage.put(&Key::parse(name).unwrap(), b"x", PutMode::Create)
+}
+
+/// Keys as JSON. `token` is what the source calls the token.
+fn json(credentials: &Credentials, token: &str, expiration: &str) -> String {
+    let Credentials { access_key, secret, token: value } = credentials;
+    let value = value.as_deref().unwrap_or_default();
+    format!(
+        r#"{{"Version":1,"AccessKeyId":"{access_key}","SecretAccessKey":"{secret}","{token}":"{value}","Expiration":"{expiration}"}}"#
+    )
+}
+
+const LATER: &str = "2999-01-01T00:00:00Z";
+/// Keys that expire so soon are fetched anew each time.
+const SOON: &str = "2000-01-01T00:00:00Z";
+
+/// A server that answers every request with what it was told last, and keeps the requests.
+struct Agent {
+    port: u16,
+    answer: Arc<Mutex<String>>,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Agent {
+    fn start(answer: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (answer, requests) = (Arc::new(Mutex::new(answer)), Arc::new(Mutex::new(Vec::new())));
+        let agent = Self { port, answer: Arc::clone(&answer), requests: Arc::clone(&requests) };
+        thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection = connection.unwrap();
+                let lines = BufReader::new(&connection).lines().map_while(Result::ok);
+                let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+                requests.lock().unwrap().push(head.join("\n"));
+                let body = answer.lock().unwrap().clone();
+                let length = body.len();
+                let reply = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+                connection.write_all(reply.as_bytes()).unwrap();
+            }
+        });
+        agent
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+fn temporary_file(content: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    fs::write(&file, content).unwrap();
+    (directory, file)
+}
+
+#[test]
+fn keys_of_a_container_are_fetched_once_and_sent_with_their_token() {
+    let server = S3Server::start();
+    let credentials = Credentials::new("Pod").with_token();
+    server.set_credentials(std::slice::from_ref(&credentials));
+    let agent = Agent::start(json(&credentials, "Token", LATER));
+    let (_directory, token_file) = temporary_file("who we are\n");
+    let url = format!("{}/v1/credentials", agent.url());
+    let storage = open(&server, KeySource::Container { url, token_file: Some(token_file) });
+    thread::scope(|scope| {
+        for number in 0..4 {
+            let storage = &storage;
+            scope.spawn(move || put(storage, &number.to_string()).unwrap());
+        }
+    });
+    let requests = agent.requests();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    assert!(requests[0].starts_with("GET /v1/credentials ") && requests[0].contains("authorization: who we are"));
+}
+
+#[test]
+fn keys_are_fetched_anew_before_they_expire() {
+    let server = S3Server::start();
+    let (first, second) = (Credentials::new("First").with_token(), Credentials::new("Second").with_token());
+    server.set_credentials(std::slice::from_ref(&first));
+    let agent = Agent::start(json(&first, "Token", SOON));
+    let storage = open(&server, KeySource::Container { url: agent.url(), token_file: None });
+    put(&storage, "a").unwrap();
+    server.set_credentials(std::slice::from_ref(&second));
+    *agent.answer.lock().unwrap() = json(&second, "Token", LATER);
+    put(&storage, "b").unwrap();
+    put(&storage, "c").unwrap();
+    assert_eq!(agent.requests().len(), 2);
+}
+
+#[test]
+fn a_web_identity_is_exchanged_for_keys() {
+    let server = S3Server::start();
+    let credentials = Credentials::new("Role").with_token();
+    server.set_credentials(std::slice::from_ref(&credentials));
+    let Credentials { access_key, secret, token } = &credentials;
+    let agent = Agent::start(format!(
+        "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>{access_key}</AccessKeyId>\
+         <SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{}</SessionToken><Expiration>{LATER}</Expiration>\
+         </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>",
+        token.as_deref().unwrap()
+    ));
+    let (_directory, token_file) = temporary_file("head.pay/load+.sign\n");
+    let service = Endpoint::parse(&agent.url()).unwrap();
+    let role = "arn:aws:iam::123456789012:role/backup".to_owned();
+    put(&open(&server, KeySource::WebIdentity { service, role, token_file }), "a").unwrap();
+    let request = agent.requests().concat();
+    for part in [
+        "POST /?Action=AssumeRoleWithWebIdentity&Version=2011-06-15",
+        "RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fbackup",
+        "WebIdentityToken=head%2Epay%2Fload%2B%2Esign",
+    ] {
+        assert!(request.contains(part), "{part} is not in {request}");
+    }
+}
+
+#[test]
+fn a_program_gives_keys() {
+    let server = S3Server::start();
+    let credentials = Credentials::new("Program").with_token();
+    server.set_credentials(std::slice::from_ref(&credentials));
+    let (_directory, file) = temporary_file(&json(&credentials, "SessionToken", LATER));
+    let command = ["cat".to_owned(), file.to_str().unwrap().to_owned()].into();
+    put(&open(&server, KeySource::Process { command }), "a").unwrap();
+}
+
+#[test]
+fn who_gets_no_keys_is_told_where_they_were_to_come_from() {
+    let server = S3Server::start();
+    let agent = Agent::start("nothing here".to_owned());
+    let (_directory, token_file) = temporary_file("secret token");
+    let missing = PathBuf::from("/nonexistent/token");
+    let service = Endpoint::parse(&agent.url()).unwrap();
+    for (source, kind, part) in [
+        (KeySource::Container { url: agent.url(), token_file: None }, ErrorKind::Denied, "agent of the container"),
+        (
+            KeySource::Container { url: agent.url(), token_file: Some(missing) },
+            ErrorKind::Settings,
+            "/nonexistent/token",
+        ),
+        (KeySource::WebIdentity { service, role: "r".into(), token_file }, ErrorKind::Denied, "token service"),
+        (KeySource::Process { command: vec!["false".into()] }, ErrorKind::Denied, "'false' failed"),
+    ] {
+        let error = put(&open(&server, source), "a").unwrap_err();
+        let reason = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(error.kind(), kind, "{reason}");
+        assert!(reason.contains(part) && !reason.contains("secret"), "{reason}");
+        assert!(error.hint().is_some());
+    }
+    assert!(server.requests().is_empty());
+}
