@@ -175,3 +175,109 @@ fn check_late(late: &[Entry]) -> Result<(), String> {
 pub(super) fn compare(one: &[u8], other: &[u8]) -> Ordering {
     one.split(|byte| *byte == b'/').cmp(other.split(|byte| *byte == b'/'))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const VERSION_DIRECTORY: &str = "PG_17_1";
+
+    /// One letter says what an entry is: `f` a file, `d` a directory, `l` a link to a directory.
+    fn entry(kind: char, path: &str) -> Entry {
+        let link = (kind == 'l').then(|| b"/elsewhere".to_vec());
+        let kind = if kind == 'f' {
+            let content = pgark_repository::manifest::Content::None;
+            EntryKind::File { size: 0, page_checksums: false, content, damaged: Vec::new() }
+        } else {
+            EntryKind::Directory
+        };
+        Entry { path: path.as_bytes().to_vec(), link, attributes: Attributes::default(), kind }
+    }
+
+    fn is_ordered(entries: &[(char, &str)]) -> bool {
+        let mut order = Order { version_directory: VERSION_DIRECTORY.to_owned(), above: Vec::new() };
+        entries.iter().all(|(kind, path)| order.next(&entry(*kind, path)).is_ok())
+    }
+
+    #[test]
+    fn entries_of_a_walk_are_taken() {
+        assert!(is_ordered(&[
+            ('d', ""),
+            ('f', "PG_VERSION"),
+            ('d', "base"),
+            ('d', "base/1"),
+            ('f', "base/1/1"),
+            ('f', "base/1/10"),
+            ('d', "base/5"),
+            // By their bytes `base-x` comes before `base/1`, in a walk after it.
+            ('d', "base-x"),
+            ('d', "global"),
+            ('d', "pg_tblspc"),
+            ('l', "pg_tblspc/16400"),
+            ('d', "pg_tblspc/16400/PG_17_1"),
+            ('f', "pg_tblspc/16400/PG_17_1/x"),
+            ('d', "pg_tblspc/16401"),
+            ('f', "pg_tblspc/16401/in-place"),
+            ('l', "pg_wal"),
+            ('f', "pg_wal/x"),
+        ]));
+    }
+
+    #[test]
+    fn what_is_found_is_what_options_are_about() {
+        let mut contents = Contents::default();
+        let asked = BTreeSet::from([PathBuf::from("log"), PathBuf::from("nothing")]);
+        for (kind, path) in [
+            ('d', ""),
+            ('d', "base/1"),
+            ('d', "base/16384"),
+            ('d', "base/16384/16385"),
+            ('d', "base/pgsql_tmp"),
+            ('d', "global"),
+            ('d', "log"),
+            ('l', "pg_tblspc/16400"),
+            ('d', "pg_tblspc/16400/PG_17_1/16386"),
+            ('d', "pg_tblspc/16401"),
+            ('l', "pg_wal"),
+        ] {
+            contents.note(&entry(kind, path), &asked);
+        }
+        let named: Vec<_> =
+            contents.named.iter().map(|(path, named)| (path.to_str(), named.target.is_some())).collect();
+        assert_eq!(named, [(Some("log"), false), (Some("pg_tblspc/16400"), true), (Some("pg_wal"), true)]);
+        assert_eq!(contents.tablespaces_in_place, [16401].into());
+        assert_eq!(contents.databases, [1, 16384, 16386].into());
+    }
+
+    proptest! {
+        /// Whatever entries a manifest has: those that are taken name every path once, and each lies in a directory.
+        #[test]
+        fn entries_that_are_taken_make_a_tree(
+            entries in proptest::collection::vec(("[fddl]", "(a|b|a/a|a/b|b/a|a/a/a|a/a/b|a-a)?"), 0..8),
+            is_tidy: bool,
+        ) {
+            let mut entries: Vec<(char, &str)> =
+                entries.iter().map(|(kind, path)| (kind.chars().next().unwrap(), path.as_str())).collect();
+            if is_tidy {
+                entries.push(('d', ""));
+                entries.sort_by(|one, other| compare(one.1.as_bytes(), other.1.as_bytes()));
+                entries.dedup_by_key(|entry| entry.1);
+                entries[0].0 = 'd';
+            }
+            let mut known: BTreeMap<&str, bool> = BTreeMap::new();
+            let mut walked = true;
+            for (number, (kind, path)) in entries.iter().enumerate() {
+                let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+                let is_placed = if number == 0 { path.is_empty() && *kind == 'd' } else { known.get(parent) == Some(&true) };
+                walked &= is_placed && known.insert(path, *kind != 'f').is_none();
+            }
+            let sorted = entries.windows(2).all(|pair| compare(pair[0].1.as_bytes(), pair[1].1.as_bytes()).is_lt());
+            // The data directory comes first, and compares as the empty name.
+            prop_assert_eq!(is_ordered(&entries), walked && sorted);
+        }
+    }
+}
