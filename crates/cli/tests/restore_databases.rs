@@ -35,7 +35,9 @@ fn site_with_databases(server: &Server) -> Site {
             "delete from numbers where id % 5 = 0",
             "insert into numbers select g, 'new' from generate_series(6000, 6999) g",
             "create table later as select * from numbers; create index on later (id)",
-            "vacuum full pg_class; vacuum numbers; vacuum full far; truncate later",
+            // What says where the catalogs lie is written anew by these, in the middle of recovery.
+            if name == "two" { "vacuum full pg_attribute" } else { "vacuum full pg_class" },
+            "vacuum numbers; vacuum full far; truncate later",
             "insert into far select generate_series(3001, 4000)",
         ] {
             site.cluster.sql_in(name, statement);
@@ -45,7 +47,7 @@ fn site_with_databases(server: &Server) -> Site {
     site
 }
 
-/// Bytes on the disk, and bytes in files, of the relations in a directory.
+/// Bytes on the disk, and bytes in files, of what is in a directory.
 fn space(directory: &Path) -> (u64, u64) {
     let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let relations = files.filter(|path| path.file_name().unwrap().as_encoded_bytes()[0].is_ascii_digit());
@@ -75,9 +77,11 @@ fn assert_restored(server: &Server, directory: &Path, whole: &[&str], gone: &[&s
     }
     for database in gone {
         let refused = run(cluster.client("psql").args(["-XAtqc", "select 1", "-d", database]));
-        assert!(!refused.status.success(), "{database} can be used: {}", refused.report());
+        assert!(refused.stderr.contains("is not a valid data directory"), "{database}: {}", refused.report());
         cluster.sql(&format!("drop database {database}"));
     }
+    // Who asks for such a database is turned away, and nobody else is harmed.
+    assert!(!cluster.log().contains("PANIC"), "{}", cluster.log());
     cluster.sql("checkpoint");
     cluster
 }
@@ -96,9 +100,6 @@ fn databases_that_are_not_wanted_take_no_space(major: u32) {
     assert!(disk == 0 && size > original * 9 / 10, "{disk} of {size} bytes are on the disk");
     let (disk, size) = space(&fs::read_dir(&place).unwrap().next().unwrap().unwrap().path().join(&two));
     assert!(disk == 0 && size > 0, "{disk} of {size} bytes are on the disk");
-    for file in ["PG_VERSION", "pg_filenode.map"] {
-        assert!(fs::metadata(base.join(&two).join(file)).unwrap().blocks() > 0, "{file}");
-    }
     assert_restored(&server, &directory, &["one", "three"], &["two"]).stop(Stop::Fast);
 
     // Over that: what was missing comes, what is not wanted any more goes.

@@ -1,10 +1,15 @@
 //! Restoring some of the databases: the files of the others are empty space of the right size, so that recovery finds
 //! the pages that it changes, and only dropping them is left to do.
+//!
+//! That goes for all files of a database, `PG_VERSION` with them. A server that is asked to connect looks at that first
+//! (`ValidatePgVersion`, PostgreSQL `src/backend/utils/init/miscinit.c`) and refuses. If it went on, to a map of relations
+//! that is right and a `pg_class` without rows, it would not only refuse but come down (`load_critical_index`,
+//! `src/backend/utils/cache/relcache.c`), with whoever else works on it: each time that autovacuum comes by.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use pgark_postgres::relation::RelationFile;
+use pgark_postgres::relation::DatabaseDirectory;
 use pgark_repository::manifest::Database;
 
 use super::settings::DatabaseChoice;
@@ -62,11 +67,10 @@ impl Emptied {
         Ok(Self(emptied))
     }
 
-    /// Whether the file is left empty: it holds pages of a relation of such a database. What says that there is a
-    /// database (`PG_VERSION`, `pg_filenode.map`) is restored.
-    pub(super) fn has(&self, path: &Path) -> bool {
-        !self.0.is_empty()
-            && RelationFile::parse(path).is_some_and(|file| self.0.contains(&file.fork.relation.database))
+    /// Whether the file is left empty, as one of such a database.
+    pub(super) fn has(&self, file: &Path) -> bool {
+        let directory = file.parent().filter(|_| !self.0.is_empty()).and_then(DatabaseDirectory::parse);
+        directory.is_some_and(|directory| self.0.contains(&directory.database))
     }
 }
 
@@ -156,13 +160,19 @@ mod tests {
     }
 
     #[test]
-    fn only_pages_of_relations_are_left_out() {
+    fn files_of_these_databases_are_left_empty_and_no_others() {
         let emptied = Emptied(BTreeSet::from([16384]));
-        for path in ["base/16384/1259", "base/16384/1259_fsm", "pg_tblspc/9/PG_17_202406281/16384/20000.1"] {
+        for path in [
+            "base/16384/1259",
+            "base/16384/1259_fsm",
+            "base/16384/PG_VERSION",
+            "base/16384/pg_filenode.map",
+            "pg_tblspc/9/PG_17_202406281/16384/20000.1",
+        ] {
             assert!(emptied.has(Path::new(path)), "{path}");
+            assert!(!Emptied::default().has(Path::new(path)), "{path}");
         }
-        for path in
-            ["base/16384/PG_VERSION", "base/16384/pg_filenode.map", "base/5/1259", "global/1262", "pg_xact/0000"]
+        for path in ["base/5/1259", "base/5/16384", "global/1262", "global/16384", "pg_xact/0000", "PG_VERSION", "base"]
         {
             assert!(!emptied.has(Path::new(path)), "{path}");
         }
