@@ -77,6 +77,10 @@ impl Files for FuzzedFiles<'_> {
     fn list(&self, _directory: &Path) -> io::Result<Vec<String>> {
         Ok(self.0.included.keys().cloned().collect())
     }
+
+    fn is_public(&self, _path: &Path) -> bool {
+        true
+    }
 }
 
 fuzz_target!(|input: Input| {

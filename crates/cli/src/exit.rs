@@ -1,7 +1,8 @@
 //! Exit codes: the one place that knows pgBackRest's.
 
-use pgark_config::ErrorKind as ConfigurationErrorKind;
+use pgark_config::{Command, ErrorKind as ConfigurationErrorKind};
 use pgark_engine::ErrorKind as EngineErrorKind;
+use pgark_system::termination::Signal;
 
 /// All went well.
 pub(crate) const SUCCESS: u8 = 0;
@@ -9,6 +10,9 @@ pub(crate) const SUCCESS: u8 = 0;
 pub(crate) const ABSENT: u8 = 1;
 /// The program has a bug; pgBackRest's code for a failed assertion.
 pub(crate) const PANIC: u8 = 25;
+
+/// A signal has asked the program to end.
+pub(crate) const TERMINATED: u8 = 63;
 
 /// A kind of failure, as pgBackRest counts and calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,17 @@ pub(crate) fn of_archive_get(code: u8) -> u8 {
         SUCCESS | ABSENT => code,
         error => 128_u8.saturating_add(error),
     }
+}
+
+/// What a command exits with when it fails with this code.
+pub(crate) fn of_command(command: Command, code: u8) -> u8 {
+    if command == Command::ArchiveGet { of_archive_get(code) } else { code }
+}
+
+/// What a command exits with when a signal ends it. archive-get does it as a shell would: PostgreSQL takes 128 + SIGTERM
+/// for its own shutdown and every other code above 125 for an error (`RestoreArchivedFile`).
+pub(crate) fn on_signal(command: Command, signal: Signal) -> u8 {
+    if command == Command::ArchiveGet { 128_u8.saturating_add(signal.number()) } else { TERMINATED }
 }
 
 /// Whether a word of a command line that could not be understood may mean archive-get. Rather once too often: a
@@ -86,6 +101,7 @@ impl From<EngineErrorKind> for Code {
             Kind::Service => (101, "ServiceError"),
             Kind::Stop => (62, "StopError"),
             Kind::TablespaceMap => (76, "TablespaceMapError"),
+            Kind::Terminated => (TERMINATED, "TermError"),
             Kind::VersionNotSupported => (46, "VersionNotSupportedError"),
         };
         Self { number, name }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use pgark_config::{Command, Configuration, Environment, Invocation, SystemFiles, option};
 use pgark_storage::Traffic;
 use pgark_system::clock::Stopwatch;
+use pgark_system::termination::{self, Signal};
 use rustix::fs::Mode;
 
 use crate::commands;
@@ -36,10 +37,7 @@ impl Program {
         let ended = match self.load() {
             Ok(Invocation::Help(topic)) => commands::help::run(topic).map(|()| exit::SUCCESS),
             Ok(Invocation::Version(format)) => commands::version::run(format).map(|()| exit::SUCCESS),
-            Ok(Invocation::Run(configuration)) => {
-                let code = self.run_command(&configuration);
-                return if configuration.command() == Command::ArchiveGet { exit::of_archive_get(code) } else { code };
-            }
+            Ok(Invocation::Run(configuration)) => return self.run_command(&configuration),
             Err(failure) => Err(failure),
         };
         ended.unwrap_or_else(|failure| {
@@ -80,22 +78,32 @@ impl Program {
         for warning in configuration.warnings() {
             tracing::warn!("{warning}");
         }
-        let name = configuration.command().name();
+        let command = configuration.command();
+        let name = command.name();
+        if let Err(error) = termination::watch(move |signal| end_by_force(command, signal)) {
+            tracing::warn!("unable to watch for signals: {error}");
+        }
         frame(configuration, &format!("{name} command begin {VERSION}: {}", configuration.describe()));
         let ended = commands::run(self, configuration);
         tell_traffic();
-        let ending = match &ended {
-            Ok(_) if configuration.boolean(&option::LOG_TIMESTAMP) => {
-                format!("completed successfully ({}ms)", stopwatch.elapsed().as_millis())
+        let (ending, code) = match (ended, termination::requested()) {
+            (Ok(code), _) if configuration.boolean(&option::LOG_TIMESTAMP) => {
+                (format!("completed successfully ({}ms)", stopwatch.elapsed().as_millis()), code)
             }
-            Ok(_) => "completed successfully".to_owned(),
-            Err(failure) => {
+            (Ok(code), _) => ("completed successfully".to_owned(), code),
+            // Whatever failed then has failed because of it.
+            (Err(failure), Some(signal)) => {
+                tracing::debug!("{}", failure.log_message());
+                (format!("terminated on signal [{signal}]"), exit::on_signal(command, signal))
+            }
+            (Err(failure), None) => {
                 tracing::error!("{}", failure.log_message());
-                format!("aborted with exception [{:03}]", failure.code.number)
+                let ending = format!("aborted with exception [{:03}]", failure.code.number);
+                (ending, exit::of_command(command, failure.code.number))
             }
         };
         frame(configuration, &format!("{name} command end: {ending}"));
-        ended.unwrap_or_else(|failure| failure.code.number)
+        code
     }
 }
 
@@ -107,6 +115,13 @@ fn tell_traffic() {
             "requests to storages: {requests}, of them sent again: {retries}; bytes sent: {sent}, received: {received}"
         );
     }
+}
+
+/// Ends the process where the work does not end by itself. What can be cleaned up from outside it is cleaned up.
+#[expect(clippy::exit, reason = "the work does not end by itself")]
+fn end_by_force(command: Command, signal: Signal) {
+    tracing::info!("{} command end: terminated on signal [{signal}]", command.name());
+    std::process::exit(i32::from(exit::on_signal(command, signal)));
 }
 
 /// Logs the begin or the end of a command. That of commands whose output is what they are called for is for debugging

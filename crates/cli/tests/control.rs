@@ -62,7 +62,7 @@ fn a_running_command_ends_when_it_is_forced_to() {
     let forced = site.pgark(&["--log-level-console=info", "stop", "--force"]).expect_success();
     assert!(forced.stdout.contains(&format!("sent term signal to process {}", child.id())), "{}", forced.report());
     assert!(forced.stdout.contains("stop file already exists for stanza demo"), "{}", forced.report());
-    wait_until("the backup to end", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(63));
     let nothing = site.pgark(&["--log-level-console=info", "stop", "--force"]).expect_success();
     assert!(!nothing.stdout.contains("sent term signal"), "{}", nothing.report());
 }

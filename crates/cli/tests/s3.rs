@@ -109,3 +109,36 @@ fn a_log_with_everything_in_it_has_no_secret() {
     }
     assert!(file.contains("requests to storages: ") && file.contains("PUT /"), "{file}");
 }
+
+#[test]
+fn a_repository_in_s3_is_looked_into_and_a_stanza_deleted_from_it() {
+    let (server, moto) = (Server::get(18), Moto::start());
+    let mut site = in_moto(Site::builder(&server), 1, &moto).start();
+    let label = site.backup(&[]);
+    let segment = site.archive_segment();
+    let pgark = |site: &Site, arguments: &[&str]| run(&mut site.command(arguments)).expect_success();
+    let lines = |site: &Site, arguments: &[&str]| -> Vec<String> {
+        pgark(site, arguments).stdout.lines().map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&site, &["repo-ls"]), ["key", "pgark.repo", "stanza"]);
+    assert_eq!(lines(&site, &["repo-ls", "stanza/demo/backup"]), [label.as_str()]);
+    let found = lines(&site, &["--recurse", &format!("--filter={segment}$"), "repo-ls"]);
+    assert_eq!(found, [format!("stanza/demo/wal/18-1/{}/{segment}", &segment[..16])]);
+    let wal = pgark(&site, &["repo-get", &found[0]]).stdout_bytes;
+    let original = fs_err::read(site.cluster.data_directory().join("pg_wal").join(&segment));
+    assert!(original.expect("the segment is there") == wal, "the segment was not given back as it was");
+    let missing = run(&mut site.command(&["--ignore-missing", "repo-get", "stanza/demo/nothing"]));
+    missing.expect_code(1);
+
+    let set = format!("--set={label}");
+    site.pgark(&[&set, "--annotation=why=because", "annotate"]).expect_success();
+    let info = site.pgark(&[&set, "info"]).expect_success();
+    assert!(info.stdout.contains("why: because"), "{}", info.report());
+
+    site.cluster.stop(pgark_testkit::Stop::Fast);
+    site.pgark(&["stop"]).expect_success();
+    site.pgark(&["stanza-delete"]).expect_success();
+    assert_eq!(lines(&site, &["--recurse", "--filter=^(pgark.repo|stanza)", "repo-ls"]), ["pgark.repo"]);
+    let info = site.pgark(&["info"]).expect_success();
+    assert!(info.stdout.contains("missing stanza path"), "{}", info.report());
+}

@@ -3,7 +3,7 @@
 mod common;
 
 use fs_err as fs;
-use pgark_testkit::{Cluster, Server, Stop, run};
+use pgark_testkit::{Cluster, Server, Stop, faults, run};
 
 use crate::common::{STANZA, Site, Transcript, text};
 
@@ -167,7 +167,8 @@ fn what_can_not_be_upgraded_is_told() {
     transcript.add("no stanza", 37, run(&mut site.command(&["stanza-upgrade"])));
     transcript.add("a parameter", 96, site.pgark(&["stanza-upgrade", "extra"]));
     transcript.add("one repository", 31, upgrade(&site, &["--repo=1"]));
-    site.scratch.write("nope.conf", fs::read_to_string(site.configuration_file()).unwrap().replace("[demo]", "[nope]"));
+    let text = fs::read_to_string(site.configuration_file()).unwrap().replace("[demo]", "[nope]");
+    let _private = faults::set_mode(&site.scratch.write("nope.conf", text), 0o600);
     let configuration = format!("--config={}", site.scratch.path().join("nope.conf").display());
     let mut nope = site.program.command();
     nope.args([configuration.as_str(), "--stanza=nope", "stanza-upgrade"]);

@@ -9,10 +9,10 @@ use crate::arguments::Given;
 use crate::command::{Command, quoted};
 use crate::environment::{Environment, OTHER_PREFIX, OWN_PREFIX};
 use crate::error::{Error, ErrorKind};
-use crate::files::{Main, Request};
+use crate::files::{Files, Main, Request};
 use crate::ini::Entry;
 use crate::names::{self, Address, Named, Prefix, Spelling};
-use crate::option::{self, Definition, Place, Status};
+use crate::option::{self, Definition, Kind, Place, Status};
 use crate::source::Source;
 use crate::value::Written;
 
@@ -84,7 +84,10 @@ impl Collector {
     }
 
     fn take_variable(&mut self, address: Address, variable: &str, value: &Written) -> Result<(), Error> {
-        let Some(definition) = option::find(address.name, self.command) else { return Ok(()) };
+        let Some(definition) = option::find(address.name, self.command) else {
+            self.note_of_archiving(address, &[value]);
+            return Ok(());
+        };
         if value.is_empty() {
             let message = format!("environment variable '{variable}' must have a value");
             return Err(Error::new(ErrorKind::OptionInvalidValue, message));
@@ -109,7 +112,24 @@ impl Collector {
             self.take_section(entries, &section)?;
         }
         self.take_section(entries, &format!("global:{command}"))?;
-        self.take_section(entries, "global")
+        self.take_section(entries, "global")?;
+        self.look_at_sections_of_archiving(entries);
+        Ok(())
+    }
+
+    /// The sections of archive-push and archive-get, which no other command takes.
+    fn look_at_sections_of_archiving(&mut self, entries: &[Entry]) {
+        let stanza = self.text(&option::STANZA);
+        for entry in entries {
+            let Some((place, command)) = entry.section.split_once(':') else { continue };
+            let is_meant = (place == "global" || Some(place) == stanza.as_deref())
+                && [Command::ArchivePush, Command::ArchiveGet].iter().any(|archiving| archiving.name() == command);
+            if let Ok(Some(named)) = names::find(&entry.key, Spelling::Full)
+                && is_meant
+            {
+                self.note_of_archiving(named.address, &[&entry.value]);
+            }
+        }
     }
 
     fn take_section(&mut self, entries: &[Entry], section: &str) -> Result<(), Error> {
@@ -138,6 +158,7 @@ impl Collector {
         let (key, section) = (&last.key, &last.section);
         let Some(definition) = option::find(address.name, self.command) else {
             self.warn_of_misplaced(address, key, section);
+            self.note_of_archiving(address, &found.iter().map(|entry| &entry.value).collect::<Vec<_>>());
             return Ok(());
         };
         if definition.place == Place::CommandLine {
@@ -161,6 +182,19 @@ impl Collector {
         }
         let written = found.iter().map(|entry| entry.value.clone()).collect();
         self.offer(definition, address, written, source_of(last))
+    }
+
+    /// `check` tells what archive-push and archive-get will pass over: in the server's log, for every segment, nobody wants
+    /// to read it.
+    fn note_of_archiving(&mut self, address: Address, written: &[&Written]) {
+        if self.command != Command::Check {
+            return;
+        }
+        let archiving = [Command::ArchivePush, Command::ArchiveGet];
+        let definition = archiving.into_iter().find_map(|command| option::find(address.name, command));
+        if definition.is_some_and(|definition| definition.is_later() && asks(definition, written)) {
+            self.later.entry(address).or_insert(true);
+        }
     }
 
     /// An option of another command is in its place in a section of several commands, but not in one of this command.
@@ -196,8 +230,7 @@ impl Collector {
         if self.is_taken(address) {
             return Ok(());
         }
-        // What sets it to its default asks for nothing that is not done.
-        let asks = definition.default.is_none_or(|default| written.iter().any(|text| text.as_str() != default));
+        let asks = asks(definition, &written.iter().collect::<Vec<_>>());
         match definition.status {
             Status::Later { ignorable: false } if asks => return Err(self.not_available(address, &source)),
             Status::Later { .. } => {
@@ -250,14 +283,41 @@ impl Collector {
         }
     }
 
+    /// Warns of files that every user may read although there is a secret in them. Where the output is read by programs,
+    /// or once for every WAL segment by nobody, other commands have to tell.
+    pub(crate) fn warn_of_public_secrets(&mut self, entries: &[Entry], files: &dyn Files) {
+        let is_quiet = [Command::Info, Command::RepoGet, Command::RepoLs].contains(&self.command);
+        if is_quiet || self.command.is_run_by_server() {
+            return;
+        }
+        for entry in entries {
+            let named = names::find(&entry.key, Spelling::Full).ok().flatten();
+            let is_secret = named.is_some_and(|named| matches!(named.definition.kind, Kind::Secret));
+            if is_secret && files.is_public(&entry.path) {
+                let path = entry.path.display();
+                self.warn(format!(
+                    "configuration file '{path}' has a secret in it and can be read by every user of this host\nHINT: chmod 640 {path}, with the group of the user that pgark runs as"
+                ));
+            }
+        }
+    }
+
     /// Warns, once, of all that files and environment ask for and a later version brings.
     pub(crate) fn warn_of_missed(&mut self) {
+        if self.command.is_run_by_server() {
+            return;
+        }
         let missed = self.later.iter().filter(|(_, missed)| **missed).map(|(address, _)| address.to_string());
         let missed: Vec<_> = missed.collect();
         if !missed.is_empty() {
             self.warn(format!("options not available yet are ignored: {}", missed.join(", ")));
         }
     }
+}
+
+/// Whether what was written asks for anything that is not done: what sets an option to its default does not.
+fn asks(definition: &Definition, written: &[&Written]) -> bool {
+    definition.default.is_none_or(|default| written.iter().any(|text| text.as_str() != default))
 }
 
 /// What an option of the command line means to a command that must take it.

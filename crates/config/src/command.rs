@@ -262,6 +262,11 @@ impl Command {
             .hint(format!("available commands are {}", quoted(available))))
     }
 
+    /// Whether the server runs it, again and again.
+    pub(crate) fn is_run_by_server(self) -> bool {
+        matches!(self, Self::ArchiveGet | Self::ArchivePush)
+    }
+
     /// Checks that as many parameters are there as the command wants, and no more than it takes.
     pub(crate) fn check_parameters(self, given: usize) -> Result<(), Error> {
         let wanted = self.definition().parameters;

@@ -49,6 +49,12 @@ impl Error {
         self
     }
 
+    /// The same error with these hints after its own.
+    pub(crate) fn hints_of(mut self, warnings: &[String]) -> Self {
+        self.hints.extend_from_slice(warnings);
+        self
+    }
+
     /// What kind of error it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind

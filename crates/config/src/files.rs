@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -23,6 +24,9 @@ pub trait Files {
     /// # Errors
     /// [`io::ErrorKind::NotFound`] where there is no such directory; else what keeps it from being read.
     fn list(&self, directory: &Path) -> io::Result<Vec<String>>;
+
+    /// Whether every user of the machine may read a file, for all that is known.
+    fn is_public(&self, path: &Path) -> bool;
 }
 
 /// The files of this machine.
@@ -36,6 +40,10 @@ impl Files for SystemFiles {
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
         fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    fn is_public(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
     }
 }
 

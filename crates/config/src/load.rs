@@ -53,9 +53,12 @@ pub fn load(
         collector.take_environment(environment)?;
         let entries = files::load(&collector.request(), files)?;
         collector.take_files(&entries)?;
+        collector.warn_of_public_secrets(&entries, files);
     }
+    // What is odd in the files may be why something is missing.
+    let resolved = resolve(command, &collector.settings).map_err(|error| error.hints_of(&collector.warnings));
+    let (values, indexes) = resolved?;
     collector.warn_of_missed();
-    let (values, indexes) = resolve(command, &collector.settings)?;
     let mut configuration = Configuration {
         command,
         parameters: arguments.parameters,
@@ -127,6 +130,10 @@ mod tests {
 
         fn list(&self, _directory: &Path) -> io::Result<Vec<String>> {
             Err(io::ErrorKind::NotFound.into())
+        }
+
+        fn is_public(&self, _path: &Path) -> bool {
+            true
         }
     }
 

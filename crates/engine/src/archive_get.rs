@@ -8,6 +8,7 @@ use pgark_postgres::wal::name::WalFileName;
 use pgark_repository::StanzaName;
 use pgark_repository::wal::Archive;
 use pgark_system::durable::{DurableFile, Existing};
+use pgark_system::termination;
 
 use crate::archive_push::combine;
 use crate::error::{Error, ErrorKind, Result};
@@ -55,6 +56,7 @@ pub fn run(settings: &ArchiveGetSettings) -> Result<Gotten> {
     let destination = wal_path(&settings.destination, &settings.data_directory)?;
     let mut errors = Vec::new();
     for repository in &settings.repositories {
+        termination::check()?;
         match get(settings, repository, identity, name, &destination) {
             Ok(true) => {
                 warn_of(&errors);

@@ -9,6 +9,7 @@ use pgark_postgres::wal::segment::{SegmentAnalysis, analyse};
 use pgark_repository::StanzaName;
 use pgark_repository::container::WriteOptions;
 use pgark_repository::wal::{Stored, WalDocument};
+use pgark_system::termination;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::stanza::{Identity, RepositorySettings, Stanza};
@@ -51,6 +52,7 @@ pub fn run(settings: &ArchivePushSettings) -> Result<()> {
     let file = read(&path, settings.header_check)?;
     let mut errors = Vec::new();
     for repository in &settings.repositories {
+        termination::check()?;
         if let Err(error) = push(settings, &file, repository) {
             errors.push((repository.key, error));
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 
 use pgark_storage::ErrorKind as StorageErrorKind;
+use pgark_system::termination::Terminated;
 
 /// What kind of failure it is: each has an exit code of pgBackRest's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,8 @@ pub enum ErrorKind {
     Stop,
     /// A tablespace can't be mapped in this way.
     TablespaceMap,
+    /// A signal has asked the process to end.
+    Terminated,
     /// A version of PostgreSQL that is not supported.
     VersionNotSupported,
 }
@@ -279,6 +282,12 @@ impl From<pgark_postgres::data_directory::DataDirectoryError> for Error {
             _ => ErrorKind::FileInvalid,
         };
         Self::new(kind, error.to_string()).source(error)
+    }
+}
+
+impl From<Terminated> for Error {
+    fn from(error: Terminated) -> Self {
+        Self::new(ErrorKind::Terminated, error.to_string())
     }
 }
 

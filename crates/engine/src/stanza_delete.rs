@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use pgark_postgres::process::{Running, running};
 use pgark_repository::{StanzaName, removal, session};
+use pgark_system::termination;
 
 use crate::control;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,7 +44,7 @@ pub fn run(settings: &StanzaDeleteSettings) -> Result<()> {
     ensure_nobody_is_at_work(settings, &repository)?;
     let _backup = lock::acquire(&settings.lock_path, stanza, "backup", key)?;
     let _restore = lock::acquire(&settings.lock_path, stanza, "restore", key)?;
-    let removed = removal::remove_stanza::<Error>(&repository.repository, stanza, &|| Ok(()))?;
+    let removed = removal::remove_stanza::<Error>(&repository.repository, stanza, &|| Ok(termination::check()?))?;
     control::remove_stop_file(&settings.lock_path, Some(stanza))?;
     tracing::info!("deleted stanza '{stanza}' on repo{key}, {removed} objects");
     Ok(())

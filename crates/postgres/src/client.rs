@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pgark_system::termination::{self, HookGuard};
 use postgres::types::{FromSql, ToSql};
 use postgres::{Client, Config, NoTls, Row};
 
@@ -68,6 +69,8 @@ pub struct Connection {
     client: Client,
     target: Target,
     facts: ClusterFacts,
+    /// A statement may wait for minutes. It is cancelled when the process is asked to end.
+    _cancel: HookGuard,
 }
 
 impl fmt::Debug for Connection {
@@ -95,7 +98,12 @@ impl Connection {
             client.map_err(|error| ClientError::Connect { target: target.to_string(), reason: reason(&error) })?;
         prepare(&mut client).map_err(|error| ClientError::query("prepare the connection", &target, &error))?;
         let facts = facts::query(&mut client, &target)?;
-        Ok(Self { client, target, facts })
+        let token = client.cancel_token();
+        let cancel = termination::at_request(move || {
+            // Where that fails, the statement is waited for.
+            let _not_cancelled = token.cancel_query(NoTls);
+        });
+        Ok(Self { client, target, facts, _cancel: cancel })
     }
 
     /// Where the connection leads.

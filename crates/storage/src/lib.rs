@@ -181,8 +181,8 @@ pub trait Storage: Send + Sync + Debug {
     /// Some may be deleted then and some not; it can be called again with the same names.
     fn delete_all(&self, keys: &[Key]) -> Result<()>;
 
-    /// Removes what lies below `prefix` and is no object: unfinished files, empty directories, uploads that were broken
-    /// off. Nobody may be writing there. Where a storage has nothing of that kind, there is nothing to do.
+    /// Removes what lies below `prefix` on a file system and is no object: unfinished files and empty directories.
+    /// Nobody may be writing there. An object store has nothing of that kind.
     ///
     /// # Errors
     /// What the storage says.

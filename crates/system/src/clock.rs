@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::termination;
+
 /// The time of day, as the machine's clock has it, in whole microseconds as PostgreSQL counts.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 pub fn now() -> Timestamp {
@@ -28,7 +30,8 @@ impl Stopwatch {
     }
 }
 
-/// Waits until `condition` gives a value, asking every `interval`; `None` when `timeout` went by first.
+/// Waits until `condition` gives a value, asking every `interval`; `None` when `timeout` went by first, or the process
+/// was asked to end.
 ///
 /// The condition is asked once more after the timeout, so that a slow question is not held against the answer.
 pub fn wait_for<T, E>(
@@ -42,7 +45,7 @@ pub fn wait_for<T, E>(
             return Ok(Some(value));
         }
         let elapsed = stopwatch.elapsed();
-        if elapsed >= timeout {
+        if elapsed >= timeout || termination::requested().is_some() {
             return condition();
         }
         std::thread::sleep(interval.min(timeout.saturating_sub(elapsed)));

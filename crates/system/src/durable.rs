@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use crate::random;
+use crate::{leftovers, random};
 
 /// How the names of unfinished files begin. Whoever lists a directory leaves them out.
 pub const TEMPORARY_PREFIX: &str = ".pgark-tmp-";
@@ -46,6 +46,7 @@ impl DurableFile {
         let mut options = fs::OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(mode);
         let file = options.open(&temporary)?;
+        leftovers::register(&temporary);
         Ok(Self { file, temporary, target: target.to_owned(), committed: false })
     }
 
@@ -100,6 +101,7 @@ impl Write for DurableFile {
 
 impl Drop for DurableFile {
     fn drop(&mut self) {
+        leftovers::unregister(&self.temporary);
         if !self.committed {
             // Nothing more can be done about a leftover here; its prefix tells what it is.
             let _leftover = fs::remove_file(&self.temporary);

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use rustix::fs::FlockOperation;
 
+use crate::leftovers;
+
 /// An exclusive lock on a file (`flock`). It ends with the process or when dropped; the file is removed then.
 #[derive(Debug)]
 pub struct FileLock {
@@ -32,6 +34,7 @@ impl FileLock {
             // The holder before may have removed the file between our open and our lock: then the lock is on a file
             // that nobody else will find.
             if is_the_file_at(&file, path)? {
+                leftovers::register(path);
                 return Ok(Some(Self { file, path: path.to_owned() }));
             }
         }
@@ -50,6 +53,7 @@ impl FileLock {
 
 impl Drop for FileLock {
     fn drop(&mut self) {
+        leftovers::unregister(&self.path);
         // A file that stays behind does no harm: the lock itself ends with the descriptor.
         let _left_behind = fs::remove_file(&self.path);
     }

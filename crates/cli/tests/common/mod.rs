@@ -4,6 +4,8 @@
 
 pub(crate) mod restoring;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -95,7 +97,8 @@ impl SiteBuilder {
         }
         let cluster = builder.create();
         let text = self.configuration(&scratch, &cluster);
-        scratch.write("pgark.conf", text);
+        let file = scratch.write("pgark.conf", text);
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).expect("the mode can be set");
         Site { cluster, program, scratch }
     }
 

@@ -90,3 +90,16 @@ fn what_is_not_available_yet() {
     let refused: Vec<_> = lines.map(|line| format!("> {line}\n{}\n", shown(&machine.error(line)))).into();
     insta::assert_snapshot!(refused.join("\n"));
 }
+
+/// What is odd in a file is told also where the command can't run, for it may be the reason.
+#[test]
+fn an_option_in_the_wrong_place_is_named_where_it_is_missed() {
+    let machine =
+        Machine::default().file("/etc/pgark/pgark.conf", "[global]\npg1-path=/pg\nrepo1-pth=/x\n[demo]\npg1-port=1\n");
+    insta::assert_snapshot!(shown(&machine.error("backup --stanza=demo")), @r"
+    OptionRequired: backup command requires option: pg1-path
+      hint: does this stanza exist?
+      hint: configuration file contains invalid option 'repo1-pth'
+      hint: configuration file contains stanza-only option 'pg1-path' in global section 'global'
+    ");
+}

@@ -108,7 +108,10 @@ fn a_file_with_a_local_repository_works_with_one_warning() {
     assert_eq!(backup.integer(option::PG_PORT.at(1)), 5433);
 
     let push = machine(POSIX).run("archive-push --stanza=main pg_wal/000000010000000000000001");
-    insta::assert_snapshot!(push.warnings().join("\n"), @"options not available yet are ignored: archive-async, archive-push-queue-max, spool-path");
+    // Whoever would read it for every segment reads it from check, once.
+    assert_eq!(push.warnings(), [] as [&str; 0]);
+    let check = machine(POSIX).run("check --stanza=main");
+    insta::assert_snapshot!(check.warnings().join("\n"), @"options not available yet are ignored: archive-async, archive-get-queue-max, archive-push-queue-max, spool-path");
     assert_eq!(push.compression(), Compression::Lz4);
     assert_eq!(push.integer(&option::PROCESS_MAX), 8);
 
@@ -118,7 +121,7 @@ fn a_file_with_a_local_repository_works_with_one_warning() {
     let pairs = [("primary_conninfo".to_owned(), "host=db port=5432".to_owned())];
     assert_eq!(restore.map(&option::RECOVERY_OPTION), pairs);
 
-    for line in ["check --stanza=main", "info", "info --stanza=main --output=json", "stanza-create --stanza=main"] {
+    for line in ["info", "info --stanza=main --output=json", "stanza-create --stanza=main"] {
         assert_eq!(machine(POSIX).run(line).warnings(), [] as [&str; 0], "{line}");
     }
 }

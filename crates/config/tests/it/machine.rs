@@ -1,6 +1,6 @@
 //! A machine with files and an environment of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,19 @@ use pgark_config::{Configuration, Environment, Error, Files, Invocation, load};
 #[derive(Clone, Default)]
 pub(crate) struct Machine {
     files: BTreeMap<PathBuf, String>,
+    public: BTreeSet<PathBuf>,
     environment: BTreeMap<String, String>,
 }
 
 impl Machine {
     pub(crate) fn file(mut self, path: &str, text: &str) -> Self {
         self.files.insert(path.into(), text.into());
+        self
+    }
+
+    /// Lets every user read a file.
+    pub(crate) fn public(mut self, path: &str) -> Self {
+        self.public.insert(path.into());
         self
     }
 
@@ -52,6 +59,10 @@ impl Files for Machine {
         // Not in the order of the names, as a file system may have it.
         let names: Vec<_> = inside.rev().filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect();
         if names.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(names) }
+    }
+
+    fn is_public(&self, path: &Path) -> bool {
+        self.public.contains(path)
     }
 }
 

@@ -26,6 +26,34 @@ fn an_unknown_option_is_named_without_its_value() {
 }
 
 #[test]
+fn a_file_that_everybody_may_read_must_not_have_a_secret_in_it() {
+    let text = "[global]\nrepo1-cipher-type=aes-256-gcm\nrepo1-cipher-pass=hunter2\n[demo]\npg1-path=/pg\n";
+    let machine = Machine::default().file("/etc/pgark/pgark.conf", text);
+    let commands = ["backup --stanza=demo", "check --stanza=demo", "stanza-create --stanza=demo", "start"];
+    for line in commands {
+        assert_eq!(machine.run(line).warnings(), [] as [&str; 0], "{line}");
+    }
+    let machine = machine.public("/etc/pgark/pgark.conf");
+    for line in commands {
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(machine.run(line).warnings().join("\n"), @r"
+            configuration file '/etc/pgark/pgark.conf' has a secret in it and can be read by every user of this host
+            HINT: chmod 640 /etc/pgark/pgark.conf, with the group of the user that pgark runs as
+            ");
+        }
+    }
+    // Not into the server's log for every segment, and not between the lines that a program reads.
+    for line in ["archive-push --stanza=demo x", "archive-get --stanza=demo x y", "info", "repo-ls", "repo-get x"] {
+        assert_eq!(machine.run(line).warnings(), [] as [&str; 0], "{line}");
+    }
+    let harmless = Machine::default()
+        .file("/etc/pgark/pgark.conf", "[demo]\npg1-path=/pg\n")
+        .public("/etc/pgark/pgark.conf")
+        .file("/etc/pgark/conf.d/secret.conf", text.split_once("[demo]").unwrap().0);
+    assert_eq!(harmless.run("backup --stanza=demo").warnings(), [] as [&str; 0]);
+}
+
+#[test]
 fn nothing_shows_a_secret_when_it_is_printed_for_debugging() {
     let environment: Environment = [("PGARK_REPO1_CIPHER_PASS".to_owned(), "hunter2".to_owned())].into_iter().collect();
     assert_eq!(format!("{environment:?}"), r#"{"PGARK_REPO1_CIPHER_PASS"}"#);

@@ -32,7 +32,7 @@ use pgark_repository::manifest::{
 use pgark_repository::repository::Cluster;
 use pgark_repository::session::{Session, SessionKind};
 use pgark_repository::{Label, LabelKind, StanzaName};
-use pgark_system::clock;
+use pgark_system::{clock, termination};
 
 use self::collector::{Collected, Collector, FileRead};
 use self::copy::{CopySettings, copy};
@@ -194,12 +194,14 @@ impl Backup<'_> {
             let size = self.control.wal_segment_size;
             wal::wait_for_segments(&archive, first, last, size, self.settings.archive_timeout)?;
         }
+        termination::check()?;
         self.commit(label, points, connection, collected)
     }
 
     fn choose_label(&self) -> Result<(Label, Timestamp)> {
         let existing = self.stanza.repository().backups(self.stanza.name())?;
         loop {
+            termination::check()?;
             let now = clock::now();
             if let Some(label) = label::full_label(now, &TimeZone::system(), &existing)? {
                 return Ok((label, now));
@@ -215,6 +217,7 @@ impl Backup<'_> {
             "after the next regular checkpoint"
         };
         tracing::info!("execute non-exclusive backup start: backup begins {when} completes");
+        termination::check()?;
         let started = connection.start_backup("pgark backup", self.settings.start_fast)?;
         tracing::info!("backup start archive = {}, lsn = {}", started.wal_segment, started.lsn);
         Ok(started)

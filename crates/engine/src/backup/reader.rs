@@ -15,6 +15,7 @@ use pgark_repository::map::{PageMap, Run, Source};
 use pgark_repository::pack::{FramePages, PackFrame, PackWriter};
 use pgark_repository::{PAGE_SIZE, PackId};
 use pgark_system::page_cache::{self, NeutralReads};
+use pgark_system::termination;
 
 use super::packs::Packs;
 use crate::error::Result;
@@ -128,6 +129,7 @@ impl<'backup> RangeReader<'backup> {
             self.read_ahead(true);
         }
         while page < end {
+            termination::check()?;
             if range.is_followed() && end - page == READ_AHEAD_PAGES {
                 self.read_ahead(false);
             }

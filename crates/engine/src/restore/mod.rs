@@ -25,6 +25,7 @@ use pgark_postgres::recovery::{AUTO_CONFIGURATION_FILE, Recovery};
 use pgark_repository::manifest::{Attributes, Entry, EntryKind, Manifest, PackUse};
 use pgark_repository::map::PageMap;
 use pgark_repository::{PackId, Repository};
+use pgark_system::termination;
 use rustix::fs::OFlags;
 
 use self::attributes::Owners;
@@ -162,6 +163,7 @@ impl Restore<'_> {
         self.set_directory_attributes(&places, &owners)?;
         self.configure_recovery(&places)?;
         places.roots().try_for_each(|root| root.directory().sync_file_system())?;
+        termination::check()?;
         self.write_late_files(&places, &owners)?;
         destination::finish(places.data_directory().directory()?.as_ref())?;
         Ok(fetched)

@@ -9,6 +9,7 @@ use crossbeam_channel::Receiver;
 use fs_err::os::unix::fs::FileExt;
 use pgark_repository::PAGE_SIZE;
 use pgark_repository::codec::Decoder;
+use pgark_system::termination;
 
 use super::pack::OpenPack;
 use super::request::{Answer, Request, UnderWay};
@@ -75,6 +76,7 @@ impl<'restore> Worker<'restore> {
 
     fn work_till_the_end(&mut self) -> Result<()> {
         while !self.progress.has_failed() {
+            termination::check()?;
             if let Some(request) = self.next_request() {
                 if let Some(under_way) = &mut self.under_way {
                     under_way.send(request)?;
