@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, ValueExt};
 
-use crate::group::{Group, Storage};
+use crate::group::Group;
 
 /// Says what there is to ask for.
 pub(crate) const USAGE: &str = "\
@@ -88,7 +88,6 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Req
         "run" => {
             if run.groups.is_empty() {
                 run.groups = Group::all();
-                run.groups.retain(|group| group.storage == Storage::Disk);
             }
             run.pgark = pgark.ok_or("the option --pgark is missing")?;
             run.repetitions = repetitions.unwrap_or(if run.quick { 1 } else { 3 });
@@ -101,7 +100,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Req
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group::Data;
+    use crate::group::{Data, Storage};
 
     fn request(line: &str) -> Result<Request, lexopt::Error> {
         parse(line.split_whitespace().map(OsString::from))

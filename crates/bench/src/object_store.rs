@@ -15,6 +15,9 @@ use crate::measure::Traffic;
 
 const BUCKET: &str = "bench";
 const REGION: &str = "garage";
+/// Where Garage listens. Between it and the proxy TCP would wait 40 ms in each answer: the one sends no more before what
+/// it sent is acknowledged (Nagle), the other acknowledges late.
+const API_SOCKET: &str = "api.socket";
 
 /// The programs that make an object store.
 #[derive(Clone, Debug)]
@@ -44,14 +47,14 @@ pub(crate) struct ObjectStore {
 impl ObjectStore {
     /// Starts one that keeps everything in `directory`, and waits until it answers.
     pub(crate) fn start(programs: &Programs, directory: &Path) -> io::Result<Self> {
-        let [rpc_port, api_port, port] = free_ports()?;
+        let [rpc_port, port] = free_ports()?;
         let (key, secret) = (format!("GK{}", hexadecimal::<12>()?), hexadecimal::<32>()?);
         let mut store = Self { directory: directory.to_owned(), servers: Vec::new(), port, key, secret };
-        store.write("garage.toml", &garage_configuration(directory, rpc_port, api_port, &hexadecimal::<32>()?))?;
+        store.write("garage.toml", &garage_configuration(directory, rpc_port, &hexadecimal::<32>()?))?;
         let certificate = Certificate::make().map_err(io::Error::other)?;
         store.write("authority.pem", &certificate.authority)?;
         store.write("server.pem", &certificate.chain_and_key)?;
-        store.write("haproxy.cfg", &haproxy_configuration(directory, port, api_port))?;
+        store.write("haproxy.cfg", &haproxy_configuration(directory, port))?;
 
         let mut garage = command(&programs.garage);
         garage.arg("-c").arg(directory.join("garage.toml")).args(["server", "--single-node", "--default-bucket"]);
@@ -132,25 +135,25 @@ fn command(program: &Path) -> Command {
     command
 }
 
-fn garage_configuration(directory: &Path, rpc_port: u16, api_port: u16, rpc_secret: &str) -> String {
+fn garage_configuration(directory: &Path, rpc_port: u16, rpc_secret: &str) -> String {
     let directory = directory.display();
     format!(
         "metadata_dir = \"{directory}/metadata\"\ndata_dir = \"{directory}/data\"\ndb_engine = \"lmdb\"\n\
          replication_factor = 1\ncompression_level = \"none\"\n\
          rpc_bind_addr = \"127.0.0.1:{rpc_port}\"\nrpc_public_addr = \"127.0.0.1:{rpc_port}\"\n\
          rpc_secret = \"{rpc_secret}\"\n\n\
-         [s3_api]\ns3_region = \"{REGION}\"\napi_bind_addr = \"127.0.0.1:{api_port}\"\n"
+         [s3_api]\ns3_region = \"{REGION}\"\napi_bind_addr = \"{directory}/{API_SOCKET}\"\n"
     )
 }
 
-fn haproxy_configuration(directory: &Path, port: u16, api_port: u16) -> String {
+fn haproxy_configuration(directory: &Path, port: u16) -> String {
     let directory = directory.display();
     // Of each request: what was asked, the answer's status, the bytes of the request and of the answer.
     format!(
         "global\n  log stdout format raw local0\ndefaults\n  mode http\n  log global\n  timeout connect 10s\n  \
-         timeout client 10m\n  timeout server 10m\n  log-format \"request %HM %ST %U %B\"\n\
+         timeout client 10m\n  timeout server 10m\n  option http-no-delay\n  log-format \"request %HM %ST %U %B\"\n\
          frontend tls\n  bind 127.0.0.1:{port} ssl crt {directory}/server.pem\n  default_backend garage\n\
-         backend garage\n  server garage 127.0.0.1:{api_port}\n"
+         backend garage\n  server garage unix@{directory}/{API_SOCKET}\n"
     )
 }
 
