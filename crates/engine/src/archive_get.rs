@@ -86,7 +86,7 @@ fn get(
     name: WalFileName,
     destination: &Path,
 ) -> Result<bool> {
-    let repository = from.open()?;
+    let repository = from.open_for(&settings.stanza)?;
     let stanza = Stanza::open(&repository, &settings.stanza)?;
     let Some(cluster) = stanza.clusters().iter().rev().find(|cluster| identity.is(cluster)) else {
         let message = format!(

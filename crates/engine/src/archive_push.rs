@@ -102,7 +102,7 @@ fn warn_of_damage(segment: SegmentName, analysis: &SegmentAnalysis) {
 }
 
 fn push(settings: &ArchivePushSettings, file: &WalFile, to: &RepositorySettings) -> Result<()> {
-    let repository = to.open()?;
+    let repository = to.open_for(&settings.stanza)?;
     let stanza = Stanza::open(&repository, &settings.stanza)?;
     let stored = store(settings, file, &stanza)?;
     let (name, key) = (file.name, to.key);

@@ -32,6 +32,8 @@ pub struct OpenRepository {
     pub key: u32,
     /// The repository.
     pub repository: Repository,
+    /// The clusters of the stanza that it was opened for.
+    clusters: Option<(StanzaName, Vec<Cluster>)>,
 }
 
 impl RepositorySettings {
@@ -49,7 +51,16 @@ impl RepositorySettings {
     /// Where it does not exist, can't be read, or does not open with the pass phrase.
     pub fn open(&self) -> Result<OpenRepository> {
         let repository = Repository::open(self.storage()?, &self.encryption)?;
-        Ok(OpenRepository { key: self.key, repository })
+        Ok(OpenRepository { key: self.key, repository, clusters: None })
+    }
+
+    /// Opens the repository to work on one stanza: what it takes to open that is asked for at once.
+    ///
+    /// # Errors
+    /// As [`RepositorySettings::open`].
+    pub fn open_for(&self, stanza: &StanzaName) -> Result<OpenRepository> {
+        let (repository, clusters) = Repository::open_for(self.storage()?, &self.encryption, stanza)?;
+        Ok(OpenRepository { key: self.key, repository, clusters: Some((stanza.clone(), clusters)) })
     }
 }
 
@@ -89,7 +100,10 @@ impl<'repository> Stanza<'repository> {
     /// # Errors
     /// [`ErrorKind::FileMissing`] where the repository has no such stanza; or the storage's error.
     pub fn open(repository: &'repository OpenRepository, name: &StanzaName) -> Result<Self> {
-        let clusters = repository.repository.clusters(name)?;
+        let clusters = match &repository.clusters {
+            Some((stanza, clusters)) if stanza == name => clusters.clone(),
+            _ => repository.repository.clusters(name)?,
+        };
         if clusters.is_empty() {
             return Err(missing_stanza(repository, name));
         }

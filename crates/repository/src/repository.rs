@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::thread;
 
 use jiff::Timestamp;
-use pgark_storage::{Capabilities, ErrorKind, Key, PutMode, Storage};
+use pgark_storage::{Capabilities, ErrorKind, Key, PutMode, Storage, Tail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use ulid::Ulid;
@@ -121,18 +122,25 @@ impl Repository {
     /// [`Error::NoRepository`], [`Error::CipherMismatch`], [`Error::WrongPassphrase`], [`Error::Unsupported`], damage,
     /// or the storage's error.
     pub fn open(storage: Arc<dyn Storage>, encryption: &Encryption) -> Result<Self> {
-        let (id, descriptor) = read_descriptor(&*storage)?;
-        storage.adopt(Capabilities { conditional_create: descriptor.storage.conditional_create });
-        let found = descriptor.cipher;
-        let vault = match encryption {
-            _ if found != encryption.cipher() => {
-                let storage = storage.describe();
-                return Err(Error::CipherMismatch { storage, found, configured: encryption.cipher() });
-            }
-            Encryption::None => Vault::plain(id),
-            Encryption::Passphrase(passphrase) => Vault::encrypted(id, unlock(&*storage, id, passphrase)?),
-        };
+        let (vault, descriptor) = open(&*storage, encryption)?;
         Ok(Self { storage, vault, descriptor })
+    }
+
+    /// Opens the repository that is in `storage`, and meanwhile asks for the clusters of a stanza; see
+    /// [`Repository::clusters`].
+    ///
+    /// # Errors
+    /// As both.
+    pub fn open_for(
+        storage: Arc<dyn Storage>,
+        encryption: &Encryption,
+        stanza: &StanzaName,
+    ) -> Result<(Self, Vec<Cluster>)> {
+        let (opened, stored) = beside(|| open(&*storage, encryption), || stored_clusters(&*storage, stanza));
+        let (vault, descriptor) = opened?;
+        let repository = Self { storage, vault, descriptor };
+        let clusters = repository.read_clusters(stored?)?;
+        Ok((repository, clusters))
     }
 
     /// Creates a repository in `storage`, or opens the one that is there already.
@@ -233,21 +241,21 @@ impl Repository {
     /// # Errors
     /// Damage, or the storage's error.
     pub fn clusters(&self, stanza: &StanzaName) -> Result<Vec<Cluster>> {
-        let entries = self.storage.list_directory(Some(&names::clusters(stanza)?))?;
-        let mut numbers: Vec<u32> = entries.iter().filter_map(|entry| names::number(&entry.name)).collect();
-        numbers.sort_unstable();
-        numbers
-            .into_iter()
-            .map(|number| {
-                let name = names::cluster(stanza, number)?;
-                let cluster: Cluster = document::read(self.storage(), &self.vault, ObjectKind::Cluster, &name)?;
-                if cluster.id == number {
-                    Ok(cluster)
-                } else {
-                    Err(Malformed::new(format!("it says that it is cluster {}", cluster.id)).in_object(&name))
-                }
-            })
-            .collect()
+        self.read_clusters(stored_clusters(self.storage(), stanza)?)
+    }
+
+    fn read_clusters(&self, stored: Vec<StoredCluster>) -> Result<Vec<Cluster>> {
+        let read = |StoredCluster { number, name, tail }| {
+            let container = Container::with_tail(self.storage(), &self.vault, ObjectKind::Cluster, &name, tail)?;
+            container.check_header(self.storage())?;
+            let cluster: Cluster = document::read_in(self.storage(), &container)?;
+            if cluster.id == number {
+                Ok(cluster)
+            } else {
+                Err(Malformed::new(format!("it says that it is cluster {}", cluster.id)).in_object(&name))
+            }
+        };
+        stored.into_iter().map(read).collect()
     }
 
     /// Adds a cluster to a stanza. This makes the stanza, if it is the first.
@@ -292,6 +300,55 @@ impl Repository {
     }
 }
 
+/// A cluster of a stanza as it is stored, which can be fetched before the repository is open.
+struct StoredCluster {
+    number: u32,
+    name: Key,
+    tail: Tail,
+}
+
+/// The clusters of a stanza as they are stored, oldest first.
+fn stored_clusters(storage: &dyn Storage, stanza: &StanzaName) -> Result<Vec<StoredCluster>> {
+    let entries = storage.list_directory(Some(&names::clusters(stanza)?))?;
+    let mut numbers: Vec<u32> = entries.iter().filter_map(|entry| names::number(&entry.name)).collect();
+    numbers.sort_unstable();
+    let fetch = |number| {
+        let name = names::cluster(stanza, number)?;
+        let tail = Container::fetch_tail(storage, &name)?;
+        Ok(StoredCluster { number, name, tail })
+    };
+    numbers.into_iter().map(fetch).collect()
+}
+
+/// Does two things at once.
+fn beside<One, Other: Send>(one: impl FnOnce() -> One, other: impl FnOnce() -> Other + Send) -> (One, Other) {
+    thread::scope(|scope| {
+        let other = scope.spawn(other);
+        let one = one();
+        (one, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// What opening a repository brings.
+fn open(storage: &dyn Storage, encryption: &Encryption) -> Result<(Vault, Descriptor)> {
+    // What does not depend on an answer is asked for meanwhile: on a network the answers are what takes the time.
+    let wants_slots = matches!(encryption, Encryption::Passphrase(_));
+    let names = || if wants_slots { slots(storage) } else { Ok(Vec::new()) };
+    let (read, slots) = beside(|| read_descriptor(storage), names);
+    let (id, descriptor) = read?;
+    storage.adopt(Capabilities { conditional_create: descriptor.storage.conditional_create });
+    let found = descriptor.cipher;
+    let vault = match encryption {
+        _ if found != encryption.cipher() => {
+            let storage = storage.describe();
+            return Err(Error::CipherMismatch { storage, found, configured: encryption.cipher() });
+        }
+        Encryption::None => Vault::plain(id),
+        Encryption::Passphrase(passphrase) => Vault::encrypted(id, unlock(storage, id, &slots?, passphrase)?),
+    };
+    Ok((vault, descriptor))
+}
+
 /// What is asked of a descriptor before the rest of it: a newer one may have a form that this program does not know.
 #[derive(Deserialize)]
 struct Needs {
@@ -328,12 +385,17 @@ fn write_key_slot(storage: &dyn Storage, id: RepositoryId, passphrase: &str) -> 
     document::write(storage, &Vault::plain(id), ObjectKind::KeySlot, &name, &slot, PutMode::Create)
 }
 
+/// The names of the key slots.
+fn slots(storage: &dyn Storage) -> Result<Vec<Key>> {
+    let entries = storage.list_directory(Some(&names::key_slots()?))?;
+    entries.iter().filter_map(|entry| names::ulid(&entry.name)).map(names::key_slot).collect()
+}
+
 /// The master key, from any slot that the pass phrase opens.
-fn unlock(storage: &dyn Storage, id: RepositoryId, passphrase: &str) -> Result<Zeroizing<[u8; 32]>> {
+fn unlock(storage: &dyn Storage, id: RepositoryId, slots: &[Key], passphrase: &str) -> Result<Zeroizing<[u8; 32]>> {
     let mut flaw = None;
-    for entry in storage.list_directory(Some(&names::key_slots()?))? {
-        let Some(slot) = names::ulid(&entry.name) else { continue };
-        match open_slot(storage, id, &names::key_slot(slot)?, passphrase) {
+    for slot in slots {
+        match open_slot(storage, id, slot, passphrase) {
             Ok(Some(master)) => return Ok(master),
             Ok(None) => {}
             // Another slot may open.

@@ -25,13 +25,15 @@ const TIMEOUTS: u32 = 2;
 pub(crate) struct Patience {
     /// How long a connection may make no progress.
     io_timeout: Duration,
+    /// How long a service is tried that has never answered.
+    first_contact: Duration,
     /// Whether the service has ever answered.
     answered: AtomicBool,
 }
 
 impl Patience {
     pub(crate) fn new(io_timeout: Duration) -> Self {
-        Self { io_timeout, answered: AtomicBool::new(false) }
+        Self { io_timeout, first_contact: FIRST_CONTACT, answered: AtomicBool::new(false) }
     }
 
     /// Attempts until one succeeds, fails for good, or the time is up, with growing waits that differ by chance from one
@@ -46,16 +48,18 @@ impl Patience {
         let mut wait = FIRST_WAIT;
         let mut ambiguous = false;
         loop {
-            let failure = match attempt(ambiguous).await {
-                Ok(value) => {
-                    self.answered.store(true, Ordering::Relaxed);
-                    return Ok(value);
-                }
+            let result = attempt(ambiguous).await;
+            // An error that the service has a code for is an answer, too.
+            if result.as_ref().err().is_none_or(|failure| failure.code.is_some()) {
+                self.answered.store(true, Ordering::Relaxed);
+            }
+            let failure = match result {
+                Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
             let patience = match failure.retry {
                 Retry::Never => return Err(failure),
-                Retry::Unreached if !self.answered.load(Ordering::Relaxed) => self.whole().min(FIRST_CONTACT),
+                Retry::Unreached if !self.answered.load(Ordering::Relaxed) => self.whole().min(self.first_contact),
                 Retry::Unreached | Retry::Later => self.whole(),
             };
             ambiguous |= failure.retry == Retry::Later;
@@ -139,6 +143,28 @@ mod tests {
         }));
         assert_eq!(result.unwrap_err().kind, ErrorKind::Unavailable);
         assert!(attempts.get() > 1);
+    }
+
+    #[test]
+    fn a_service_that_has_answered_is_waited_for_longer() {
+        let attempts_of = |patience: &Patience| {
+            let attempts = Cell::new(0);
+            let result: Result<(), _> = run(patience.attempt(|_| {
+                attempts.set(attempts.get() + 1);
+                async { Err(failure(Retry::Unreached)) }
+            }));
+            assert!(result.is_err());
+            attempts.get()
+        };
+        let known = Patience { first_contact: Duration::ZERO, ..Patience::new(Duration::from_millis(400)) };
+        assert_eq!(attempts_of(&known), 1);
+        let refused = failure(Retry::Never).code(Some("AccessDenied"));
+        let result: Result<(), _> = run(known.attempt(|_| {
+            let refused = refused.clone();
+            async move { Err(refused) }
+        }));
+        assert!(result.is_err());
+        assert!(attempts_of(&known) > 1);
     }
 
     #[test]

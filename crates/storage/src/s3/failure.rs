@@ -92,7 +92,8 @@ fn classify(status: StatusCode, document: &Document, region_header: Option<&str>
 fn meaning(status: StatusCode, code: &str) -> (ErrorKind, Retry) {
     let temporary = (ErrorKind::Unavailable, Retry::Later);
     match code {
-        "NoSuchKey" | "NoSuchUpload" => (ErrorKind::NotFound, Retry::Never),
+        "NoSuchKey" => (ErrorKind::NotFound, Retry::Never),
+        "NoSuchUpload" => (ErrorKind::Io, Retry::Never),
         "NoSuchBucket" => (ErrorKind::RootMissing, Retry::Never),
         "ConditionalRequestConflict"
         | "OperationAborted"
@@ -143,6 +144,9 @@ fn hint(status: StatusCode, code: &str, region: Option<&str>, endpoint: Option<&
     let hint = match code {
         "NoSuchBucket" => {
             "create the bucket, or check repoN-s3-bucket, repoN-s3-endpoint, repoN-s3-region and repoN-s3-uri-style"
+        }
+        "NoSuchUpload" => {
+            "the service has given up the upload before it was finished: look for a rule of the bucket that does so after too short a time"
         }
         "AccessDenied" => {
             "the key needs the rights s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on the objects and s3:ListBucket on the bucket; without s3:ListBucket this is also the answer for an object that is absent"
@@ -257,6 +261,7 @@ mod tests {
             (507, "", ErrorKind::NoSpace, "free space"),
             (501, "NotImplemented", ErrorKind::Unsupported, "lacks"),
             (412, "PreconditionFailed", ErrorKind::AlreadyExists, ""),
+            (404, "NoSuchUpload", ErrorKind::Io, "rule of the bucket"),
             (416, "InvalidRange", ErrorKind::TooShort, "damaged"),
             (301, "PermanentRedirect", ErrorKind::Settings, "repoN-s3-region"),
         ] {

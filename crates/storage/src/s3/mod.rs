@@ -144,7 +144,7 @@ impl Bucket {
     async fn holds(&self, path: &Path, bytes: &Bytes) -> Result<bool, Failure> {
         match self.client.read(path, None, bytes.len() as u64).await {
             Ok(part) => Ok(part.bytes == bytes),
-            Err(failure) if failure.kind == ErrorKind::TooLarge => Ok(false),
+            Err(failure) if is_other(&failure) => Ok(false),
             Err(failure) => Err(failure),
         }
     }
@@ -152,8 +152,11 @@ impl Bucket {
     /// Whether an object has this size and ends in these bytes.
     async fn ends_in(&self, path: &Path, size: u64, bytes: &Bytes) -> Result<bool, Failure> {
         let length = bytes.len() as u64;
-        let part = self.client.read(path, Some(GetRange::Suffix(length)), length).await?;
-        Ok(part.meta.size == size && part.bytes == bytes)
+        match self.client.read(path, Some(GetRange::Suffix(length)), length).await {
+            Ok(part) => Ok(part.meta.size == size && part.bytes == bytes),
+            Err(failure) if is_other(&failure) => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Deletes objects, at most as many as one request takes.
@@ -208,6 +211,11 @@ impl Bucket {
             }
         }
     }
+}
+
+/// Whether a failure to read an object shows that it is not the one that was written.
+fn is_other(failure: &Failure) -> bool {
+    matches!(failure.kind, ErrorKind::NotFound | ErrorKind::TooLarge | ErrorKind::TooShort)
 }
 
 fn taken() -> Failure {

@@ -177,11 +177,6 @@ impl Upload {
                             Err(failure)
                         }
                     }
-                    Err(failure) if failure.is_code("NoSuchUpload") => {
-                        let reason = "the service has given up the upload before it was finished";
-                        Err(Failure::new(ErrorKind::Io, reason)
-                            .hint("look for a rule of the bucket that gives up uploads after too short a time"))
-                    }
                     completed => completed,
                 }
             })
