@@ -78,12 +78,7 @@ impl<'repository> Archive<'repository> {
         self.repository.check_writable()?;
         document.hash = hexadecimal(&self.repository.vault().hash(bytes));
         let name = names::wal_file(&self.stanza, &self.id, &document.segment)?;
-        // Where creating is exclusive it finds out by itself, and a segment that is there already is rare.
-        if !self.repository.descriptor().storage.conditional_create
-            && let Some(stored) = self.existing(&name, &document)?
-        {
-            return Ok(stored);
-        }
+        // Creating finds out by itself whether the segment is there already, which is rare.
         match self.write_segment(&name, &document, bytes, analysis, options) {
             Ok(()) => Ok(Stored::New),
             // Another process was quicker, or our own first attempt took effect though it seemed to fail.

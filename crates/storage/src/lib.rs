@@ -11,7 +11,8 @@
 //!   `Ok`, the result survives a power cut.
 //! - **Whole or absent.** No reader and no listing ever sees a part of an object, whatever became of its writer.
 //! - **Create is exclusive.** Of any number of writers that create one name, exactly one succeeds. Where a storage
-//!   cannot do that, [`probe`] finds out.
+//!   cannot do that, [`probe`] finds out, and the driver looks at the name before it writes, so that only writers at the
+//!   same moment are not told from each other.
 //! - **Absent is proven.** [`ErrorKind::NotFound`], `None` and an empty listing are only given where the storage itself
 //!   was reached and said so. An unmounted disk or a lost connection is another error, so that it never looks like an
 //!   empty archive.

@@ -8,7 +8,7 @@ use pgark_repository::names;
 use pgark_repository::wal::{Archive, Stored, WalDocument};
 use pgark_repository::{ArchiveId, Encryption, Error, Repository, Result};
 use pgark_storage::fault::{Effect, Fault, FaultyStorage, Interruption};
-use pgark_storage::{Capabilities, ErrorKind, MemoryStorage, Operation, Storage};
+use pgark_storage::{ErrorKind, MemoryStorage, Operation, Storage};
 
 use crate::backups::cluster;
 use crate::draft::{Draft, DraftBlock};
@@ -169,10 +169,7 @@ fn a_segment_comes_with_few_requests() {
 fn race(operation: Operation, theirs: Vec<u8>) -> (FaultyStorage, Result<Stored>) {
     let inner = Arc::new(MemoryStorage::new());
     let storage = FaultyStorage::new(Arc::clone(&inner) as Arc<dyn Storage>);
-    // Only where creating is not exclusive is there a look at what is there first.
-    let capabilities = Capabilities { conditional_create: operation != Operation::GetTail };
-    let repository =
-        Repository::create(Arc::new(storage.clone()), &Encryption::None, capabilities, "pgark 0.0.0").unwrap();
+    let repository = create(Arc::new(storage.clone()), &Encryption::None).unwrap();
     let rival: Interruption = Arc::new(move |_| {
         let repository = create(Arc::clone(&inner) as Arc<dyn Storage>, &Encryption::None).unwrap();
         assert_eq!(store(&archive(&repository), SEGMENT, &theirs).unwrap(), Stored::New);
@@ -185,7 +182,7 @@ fn race(operation: Operation, theirs: Vec<u8>) -> (FaultyStorage, Result<Stored>
 
 #[test]
 fn of_two_that_store_the_same_segment_both_succeed() {
-    for operation in [Operation::GetTail, Operation::Create, Operation::Write, Operation::Finish] {
+    for operation in [Operation::Create, Operation::Write, Operation::Finish] {
         assert_eq!(race(operation, wal_bytes(PARTIAL)).1.unwrap(), Stored::Already, "{operation:?}");
     }
 }
@@ -193,7 +190,7 @@ fn of_two_that_store_the_same_segment_both_succeed() {
 /// Two clusters that archive to one stanza: the second must never be told that its segment is safe.
 #[test]
 fn of_two_that_store_different_segments_one_is_refused() {
-    for operation in [Operation::GetTail, Operation::Create, Operation::Write, Operation::Finish] {
+    for operation in [Operation::Create, Operation::Write, Operation::Finish] {
         let (storage, stored) = race(operation, b"another cluster's".to_vec());
         assert_conflict(stored, SEGMENT);
         let repository = create(Arc::new(storage), &Encryption::None).unwrap();
