@@ -11,6 +11,9 @@ use crate::server::cache_directory;
 
 /// Serves on a free port, which it prints, until its standard input ends, and with it the test. Its arguments are the
 /// bucket to create, and for TLS the files with certificate and key.
+///
+/// moto looks at a condition and writes in two steps, so that of writers that race several may win: requests are carried
+/// out one at a time.
 const PROGRAM: &str = r#"
 import sys, threading
 from werkzeug.serving import make_server
@@ -19,7 +22,11 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 bucket, *tls = sys.argv[1:]
 s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket(bucket, "us-east-1")
-application = DomainDispatcherApplication(create_backend_app)
+moto = DomainDispatcherApplication(create_backend_app)
+one_at_a_time = threading.Lock()
+def application(environ, start_response):
+    with one_at_a_time:
+        return list(moto(environ, start_response))
 server = make_server("127.0.0.1", 0, application, threaded=True, ssl_context=tuple(tls) or None)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print(server.server_port, flush=True)
