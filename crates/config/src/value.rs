@@ -32,6 +32,11 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// How sizes are written, for who did it otherwise.
+const SIZES: &str = "write a size as 512KiB, 100MiB or 2GiB";
+/// How durations are written, for who did it otherwise.
+const DURATIONS: &str = "write a duration as 500ms, 90s or 5m";
+
 /// The value of an option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
@@ -80,8 +85,8 @@ fn parse_single(definition: &Definition, address: Address, text: &str, source: &
             }
             Ok(Value::Integer(value))
         }
-        Kind::Size(limits) => parse_limited(address, text, limits, parse_size).map(Value::Size),
-        Kind::Duration(limits) => parse_limited(address, text, limits, parse_duration).map(Value::Duration),
+        Kind::Size(limits) => parse_limited(address, text, limits, parse_size, SIZES).map(Value::Size),
+        Kind::Duration(limits) => parse_limited(address, text, limits, parse_duration, DURATIONS).map(Value::Duration),
         Kind::Choice(choices) => parse_choice(address, text, choices, source).map(Value::Text),
         Kind::Path => parse_path(address, text).map(Value::Path),
         Kind::Secret => {
@@ -119,8 +124,10 @@ fn parse_limited<T: PartialOrd>(
     text: &str,
     limits: Limits,
     read: fn(&str) -> Option<T>,
+    examples: &str,
 ) -> Result<T, Error> {
-    let value = read(text).ok_or_else(|| invalid_value(format!("'{text}' is not valid for '{address}' option")))?;
+    let value = read(text)
+        .ok_or_else(|| invalid_value(format!("'{text}' is not valid for '{address}' option")).hint(examples))?;
     let too_small = read(limits.minimum).is_some_and(|minimum| value < minimum);
     let too_great = read(limits.maximum).is_some_and(|maximum| value > maximum);
     if too_small || too_great {
@@ -314,7 +321,14 @@ mod tests {
             "'50ms' is out of range for 'archive-timeout' option\nallowed range is 100ms to 1d inclusive"
         );
         assert_eq!(refused(&option::PROCESS_MAX, "many"), "'many' is not valid for 'process-max' option");
-        assert_eq!(refused(&option::DB_TIMEOUT, "soon"), "'soon' is not valid for 'db-timeout' option");
+        assert_eq!(
+            refused(&option::DB_TIMEOUT, "soon"),
+            "'soon' is not valid for 'db-timeout' option\nwrite a duration as 500ms, 90s or 5m"
+        );
+        assert_eq!(
+            refused(&option::IO_LIMIT, "10MiB/s"),
+            "'10MiB/s' is not valid for 'io-limit' option\nwrite a size as 512KiB, 100MiB or 2GiB"
+        );
     }
 
     #[test]
