@@ -37,7 +37,8 @@ impl Patience {
     }
 
     /// Attempts until one succeeds, fails for good, or the time is up, with growing waits that differ by chance from one
-    /// process to the next. New attempts begin for twice the io-timeout; each takes as long as the transport lets it.
+    /// process to the next. New attempts begin for twice the io-timeout after the first failure; each takes as long as the
+    /// transport lets it, which is long where it is held back.
     ///
     /// `attempt` is told whether an earlier one may have had its effect although it failed.
     pub(crate) async fn attempt<T, F>(&self, mut attempt: impl FnMut(bool) -> F) -> Result<T, Failure>
@@ -45,6 +46,7 @@ impl Patience {
         F: Future<Output = Result<T, Failure>>,
     {
         let begin = Stopwatch::start();
+        let mut failing = None;
         let mut wait = FIRST_WAIT;
         let mut ambiguous = false;
         loop {
@@ -57,13 +59,16 @@ impl Patience {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
-            let patience = match failure.retry {
+            let failing = failing.get_or_insert_with(Stopwatch::start);
+            let (tried, patience) = match failure.retry {
                 Retry::Never => return Err(failure),
-                Retry::Unreached if !self.answered.load(Ordering::Relaxed) => self.whole().min(self.first_contact),
-                Retry::Unreached | Retry::Later => self.whole(),
+                Retry::Unreached if !self.answered.load(Ordering::Relaxed) => {
+                    (begin.elapsed(), self.whole().min(self.first_contact))
+                }
+                Retry::Unreached | Retry::Later => (failing.elapsed(), self.whole()),
             };
             ambiguous |= failure.retry == Retry::Later;
-            if begin.elapsed() + wait > patience {
+            if tried + wait > patience {
                 return Err(failure);
             }
             tracing::debug!("{failure}: trying again");
@@ -143,6 +148,24 @@ mod tests {
         }));
         assert_eq!(result.unwrap_err().kind, ErrorKind::Unavailable);
         assert!(attempts.get() > 1);
+    }
+
+    #[test]
+    fn an_attempt_that_took_long_is_no_reason_not_to_try_again() {
+        let attempts = Cell::new(0);
+        let patience = Patience::new(Duration::from_millis(200));
+        let result = run(patience.attempt(|_| {
+            attempts.set(attempts.get() + 1);
+            let is_first = attempts.get() == 1;
+            async move {
+                if is_first {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    return Err(failure(Retry::Later));
+                }
+                Ok(())
+            }
+        }));
+        assert!(result.is_ok());
     }
 
     #[test]
