@@ -26,6 +26,9 @@ pub(crate) struct Code {
 /// An option that can't be used in this way.
 pub(crate) const OPTION_INVALID: Code = Code { number: 31, name: "OptionInvalidError" };
 
+/// The operating system refuses what was asked of it.
+pub(crate) const KERNEL: Code = Code { number: 100, name: "KernelError" };
+
 /// Several failures, or failures of several things.
 pub(crate) const COMMAND: Code = Code { number: 104, name: "CommandError" };
 

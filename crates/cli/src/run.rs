@@ -1,6 +1,7 @@
 //! From the command line to an exit code.
 
 use std::ffi::OsString;
+use std::io;
 
 use pgark_config::{Command, Configuration, Environment, Invocation, SystemFiles, option};
 use pgark_storage::Traffic;
@@ -78,13 +79,15 @@ impl Program {
         for warning in configuration.warnings() {
             tracing::warn!("{warning}");
         }
+        // Threads inherit it, so it comes before the first of them.
+        let prioritized = set_priority(configuration);
         let command = configuration.command();
         let name = command.name();
         if let Err(error) = termination::watch(move |signal| end_by_force(command, signal)) {
             tracing::warn!("unable to watch for signals: {error}");
         }
         frame(configuration, &format!("{name} command begin {VERSION}: {}", configuration.describe()));
-        let ended = commands::run(self, configuration);
+        let ended = prioritized.and_then(|()| commands::run(self, configuration));
         tell_traffic();
         let (ending, code) = match (ended, termination::requested()) {
             (Ok(code), _) if configuration.boolean(&option::LOG_TIMESTAMP) => {
@@ -105,6 +108,18 @@ impl Program {
         frame(configuration, &format!("{name} command end: {ending}"));
         code
     }
+}
+
+/// Gives the process the priority that is asked for.
+fn set_priority(configuration: &Configuration) -> Result<()> {
+    let priority =
+        configuration.takes(&option::PRIORITY).then(|| configuration.optional_integer(&option::PRIORITY)).flatten();
+    let Some(priority) = priority.and_then(|priority| i32::try_from(priority).ok()) else { return Ok(()) };
+    rustix::process::setpriority_process(None, priority).map_err(|error| {
+        let message = format!("unable to set process priority to {priority}: {}", io::Error::from(error));
+        let failure = Failure { code: exit::KERNEL, message, hints: Vec::new() };
+        failure.hint("only root may ask for more than the process has: set 'priority' to a higher number")
+    })
 }
 
 /// Logs what storages on the network were asked, which is what they are paid for and what takes the time.

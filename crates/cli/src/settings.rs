@@ -3,6 +3,7 @@
 mod storage;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use pgark_config::{Compression as ConfiguredCompression, Configuration, option};
@@ -12,6 +13,7 @@ use pgark_postgres::client::ConnectSettings;
 use pgark_repository::codec::Compression;
 use pgark_repository::container::WriteOptions;
 use pgark_repository::{Encryption, StanzaName};
+use pgark_system::pace::Pacer;
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Result};
@@ -35,12 +37,13 @@ fn stanza_name(text: &str) -> Result<StanzaName> {
 
 /// The repositories, in the order of their keys: all of them, or the one that `--repo` names.
 pub(crate) fn repositories(configuration: &Configuration) -> Result<Vec<RepositorySettings>> {
+    let pacer = pacer(configuration, &option::NETWORK_LIMIT);
     let chosen = configuration.takes(&option::REPO).then(|| configuration.optional_integer(&option::REPO)).flatten();
     configuration
         .repository_keys()
         .iter()
         .filter(|key| chosen.is_none_or(|chosen| chosen == i64::from(**key)))
-        .map(|key| repository(configuration, *key))
+        .map(|key| repository(configuration, *key, &pacer))
         .collect()
 }
 
@@ -66,8 +69,8 @@ pub(crate) fn annotations(configuration: &Configuration) -> Result<BTreeMap<Stri
     }
 }
 
-fn repository(configuration: &Configuration, key: u32) -> Result<RepositorySettings> {
-    let storage = storage::of_repository(configuration, key)?;
+fn repository(configuration: &Configuration, key: u32, pacer: &Pacer) -> Result<RepositorySettings> {
+    let storage = storage::of_repository(configuration, key, pacer)?;
     Ok(RepositorySettings { key, storage, encryption: encryption(configuration, key)? })
 }
 
@@ -117,6 +120,17 @@ pub(crate) fn control(configuration: &Configuration) -> Result<ControlSettings> 
 /// How many workers there are to be.
 pub(crate) fn workers(configuration: &Configuration) -> usize {
     usize::try_from(configuration.integer(&option::PROCESS_MAX)).unwrap_or(1)
+}
+
+/// At what pace the cluster's disk is read and written.
+pub(crate) fn disk_pacer(configuration: &Configuration) -> Pacer {
+    pacer(configuration, &option::IO_LIMIT)
+}
+
+/// The pace that a limit in bytes a second asks for, if the command takes it and it is set.
+fn pacer(configuration: &Configuration, limit: &'static option::Definition) -> Pacer {
+    let limit = configuration.takes(limit).then(|| configuration.optional_size(limit)).flatten();
+    limit.and_then(NonZeroU64::new).map_or_else(Pacer::unlimited, Pacer::limited)
 }
 
 /// How new objects are written.

@@ -88,6 +88,9 @@ impl Collector {
             self.note_of_archiving(address, &[value]);
             return Ok(());
         };
+        if definition.place == Place::Command {
+            return Ok(());
+        }
         if value.is_empty() {
             let message = format!("environment variable '{variable}' must have a value");
             return Err(Error::new(ErrorKind::OptionInvalidValue, message));
@@ -169,6 +172,9 @@ impl Collector {
             self.warn(format!("configuration file contains stanza-only option '{key}' in global section '{section}'"));
             return Ok(());
         }
+        if definition.place == Place::Command && !is_of(section, self.command) {
+            return Ok(());
+        }
         if self.is_taken(address) {
             return Ok(());
         }
@@ -201,7 +207,7 @@ impl Collector {
     fn warn_of_misplaced(&mut self, address: Address, key: &str, section: &str) {
         if option::all().any(|definition| definition.name == address.name && definition.place == Place::CommandLine) {
             self.warn(format!("configuration file contains command-line only option '{key}'"));
-        } else if section.ends_with(&format!(":{}", self.command.name())) {
+        } else if is_of(section, self.command) {
             self.warn(format!("configuration file contains option '{key}' invalid for section '{section}'"));
         }
     }
@@ -330,6 +336,11 @@ pub(crate) fn option_of(address: Address, command: Command) -> Result<&'static D
 
 fn source_of(entry: &Entry) -> Source {
     Source::File { path: entry.path.clone(), line: entry.line, section: entry.section.clone() }
+}
+
+/// Whether a section is of one command: `[global:command]`, `[stanza:command]`.
+fn is_of(section: &str, command: Command) -> bool {
+    section.split_once(':').is_some_and(|(_, name)| name == command.name())
 }
 
 fn is_global(section: &str) -> bool {

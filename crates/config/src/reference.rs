@@ -120,6 +120,7 @@ fn place(place: Place) -> &'static str {
         Place::CommandLine => "; on the command line and in the environment only",
         Place::Global => "",
         Place::Stanza => "; in a file in the sections of a stanza only",
+        Place::Command => "; on the command line and in a file in the sections of the command only",
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use fs_err as fs;
 use pgark_storage::s3::{CredentialSettings, KeySource, ServerEncryption, UriStyle};
 use pgark_storage::{Endpoint, ErrorKind, Key, PutMode, S3Settings, S3Storage, Storage, Trust};
+use pgark_system::pace::Pacer;
 use pgark_testkit::s3::{Credentials, S3Server};
 
 fn open(server: &S3Server, source: KeySource) -> S3Storage {
@@ -29,6 +30,7 @@ fn open(server: &S3Server, source: KeySource) -> S3Storage {
         requester_pays: false,
         part_size: S3Settings::PART_SIZE_MIN,
         io_timeout: Duration::from_secs(30),
+        pacer: Pacer::unlimited(),
     };
     S3Storage::open(&settings).unwrap()
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pgark_storage::s3::{CredentialSettings, ServerEncryption, UriStyle};
 use pgark_storage::{Endpoint, ErrorKind, Key, S3Settings, S3Storage, Secret, Storage, Trust};
+use pgark_system::pace::Pacer;
 use pgark_testkit::s3::{Call, Effect, Fault, Policy, Refusal, S3Server};
 
 fn settings(server: &S3Server) -> S3Settings {
@@ -28,6 +29,7 @@ fn settings(server: &S3Server) -> S3Settings {
         requester_pays: false,
         part_size: S3Settings::PART_SIZE_MIN,
         io_timeout: Duration::from_secs(30),
+        pacer: Pacer::unlimited(),
     }
 }
 

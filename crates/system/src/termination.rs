@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ const GRACE: Duration = Duration::from_secs(10);
 static REQUESTED: AtomicI32 = AtomicI32::new(0);
 static HOOKS: Mutex<Vec<(u64, Hook)>> = Mutex::new(Vec::new());
 static LAST_HOOK: AtomicU64 = AtomicU64::new(0);
+/// Wakes those who [`sleep`].
+static WAKING: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
 
 type Hook = Box<dyn Fn() + Send>;
 
@@ -73,6 +75,7 @@ pub fn watch(give_up: impl Fn(Signal) + Send + Sync + 'static) -> io::Result<()>
                 force(signal, &*give_up);
                 continue;
             }
+            wake_sleepers();
             hooks().iter().for_each(|(_, hook)| hook());
             let give_up = Arc::clone(&give_up);
             thread::spawn(move || {
@@ -104,6 +107,25 @@ pub fn requested() -> Option<Signal> {
 /// [`Terminated`] once the process was asked to end.
 pub fn check() -> Result<(), Terminated> {
     requested().map_or(Ok(()), |signal| Err(Terminated(signal)))
+}
+
+/// Waits for so long.
+///
+/// # Errors
+/// [`Terminated`], at once, when the process is asked to end.
+pub fn sleep(duration: Duration) -> Result<(), Terminated> {
+    let (mutex, woken) = &WAKING;
+    let guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = woken.wait_timeout_while(guard, duration, |()| requested().is_none());
+    drop(waited.unwrap_or_else(PoisonError::into_inner));
+    check()
+}
+
+fn wake_sleepers() {
+    // Whoever holds the lock has not looked at the request yet, or waits already.
+    let (mutex, woken) = &WAKING;
+    drop(mutex.lock().unwrap_or_else(PoisonError::into_inner));
+    woken.notify_all();
 }
 
 /// Has `hook` called when the process is asked to end, for as long as the result lives. It runs on a thread of its own

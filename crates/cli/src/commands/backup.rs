@@ -41,6 +41,7 @@ fn backup_settings(configuration: &Configuration) -> Result<BackupSettings> {
         exclude: configuration.list(&option::EXCLUDE).iter().map(PathBuf::from).collect(),
         annotations: annotations(configuration)?,
         workers: settings::workers(configuration),
+        pacer: settings::disk_pacer(configuration),
         write,
         compression: settings::compression_text(write.compression),
         lock_path: settings::lock_path(configuration),

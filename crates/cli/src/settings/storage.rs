@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use pgark_config::{Configuration, Secret as ConfiguredSecret, option};
 use pgark_storage::s3::{CredentialSettings, KeySource, ServerEncryption, UriStyle};
 use pgark_storage::{Endpoint, S3Settings, Secret, StorageSettings, Trust};
+use pgark_system::pace::Pacer;
 
 use crate::failure::{Failure, Result};
 
@@ -12,16 +13,16 @@ use crate::failure::{Failure, Result};
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html>.
 const CONTAINER_AGENT: &str = "http://169.254.170.2";
 
-/// The storage of a repository.
-pub(super) fn of_repository(configuration: &Configuration, key: u32) -> Result<StorageSettings> {
+/// The storage of a repository. What it sends and receives over the network keeps to the pace.
+pub(super) fn of_repository(configuration: &Configuration, key: u32, pacer: &Pacer) -> Result<StorageSettings> {
     let path = configuration.path(option::REPO_PATH.at(key));
     Ok(match configuration.text(option::REPO_TYPE.at(key)) {
-        "s3" => StorageSettings::S3(Box::new(s3(configuration, key, path)?)),
+        "s3" => StorageSettings::S3(Box::new(s3(configuration, key, path, pacer.clone())?)),
         _ => StorageSettings::Local(path.to_owned()),
     })
 }
 
-fn s3(configuration: &Configuration, key: u32, path: &Path) -> Result<S3Settings> {
+fn s3(configuration: &Configuration, key: u32, path: &Path, pacer: Pacer) -> Result<S3Settings> {
     let (endpoint, proxy) = endpoints(configuration, key)?;
     let part_size = configuration.size(option::REPO_STORAGE_UPLOAD_CHUNK_SIZE.at(key));
     Ok(S3Settings {
@@ -41,6 +42,7 @@ fn s3(configuration: &Configuration, key: u32, path: &Path) -> Result<S3Settings
         requester_pays: configuration.boolean(option::REPO_S3_REQUESTER_PAYS.at(key)),
         part_size: usize::try_from(part_size).unwrap_or(usize::MAX),
         io_timeout: configuration.duration(&option::IO_TIMEOUT),
+        pacer,
     })
 }
 

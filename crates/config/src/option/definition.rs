@@ -55,6 +55,9 @@ pub(crate) enum Place {
     Global,
     /// In the sections of a stanza.
     Stanza,
+    /// In the sections of a command: what is set for several commands, there or in the environment, is not meant for
+    /// this one.
+    Command,
 }
 
 /// What an option exists once for.
@@ -352,6 +355,11 @@ impl Definition {
 
     pub(super) const fn in_stanza(mut self) -> Self {
         self.place = Place::Stanza;
+        self
+    }
+
+    pub(super) const fn for_command_alone(mut self) -> Self {
+        self.place = Place::Command;
         self
     }
 

@@ -14,6 +14,12 @@ const STANZA_DESCRIPTION: &str = "A stanza is one PostgreSQL cluster as pgark kn
      backed up and archived. Its name is also the name of its section in the configuration file.\n\n\
      Name it after what the cluster is for, not after a host: primary and standbys share one stanza.";
 
+const NETWORK_LIMIT_DESCRIPTION: &str = "Counts what requests and answers hold, in both directions together, for \
+     repositories that are reached over the network, as in S3. All workers and repositories share it. A repository in a \
+     mounted file system is a directory like any other: see io-limit.\n\n\
+     Archiving must keep up with PostgreSQL, so a limit for all commands does not hold for archive-push and \
+     archive-get: only one in a section of theirs, as [global:archive-push], or on their command line.";
+
 const OWN_CHOICE: &str = "pgark chooses its buffers and its protocol itself";
 const OWN_CONNECTIONS: &str = "pgark sets up its connections itself, with keep-alive";
 const NO_HELPERS: &str = "pgark works in threads of one process; there are no helper processes";
@@ -104,8 +110,23 @@ options! {
         => boolean("n").on_command_line().of(&[Help]);
 
     PRIORITY, "priority", "the priority of the process",
-        "What the kernel's scheduler calls niceness: a positive number gives way to others."
-        => integer(-20, 19).of(WORKING).later();
+        "What the kernel's scheduler calls niceness: with a positive number the program gives way to others wherever \
+         there are not processors enough for all. Only root, as a rule, may ask for more than a process has already."
+        => integer(-20, 19).of(WORKING);
+
+    IO_LIMIT, "io-limit", "how many bytes a second are read from and written to the cluster's disk",
+        "Holds a backup back in reading the cluster, and a restore in writing it and, with --delta, in reading what is \
+         there. All workers share it. What a repository on a local disk takes is not counted, as it may be another \
+         disk."
+        => size("64KiB", "1PiB").of(&[Backup, Restore]);
+
+    NETWORK_LIMIT, "network-limit", "how many bytes a second are sent to and received from repositories",
+        NETWORK_LIMIT_DESCRIPTION
+        => size("64KiB", "1PiB").of(&[Backup, RepoGet, Restore, Verify]);
+
+    NETWORK_LIMIT_OF_ARCHIVING, "network-limit",
+        "how many bytes a second are sent to and received from repositories", NETWORK_LIMIT_DESCRIPTION
+        => size("64KiB", "1PiB").for_command_alone().of(&[ArchiveGet, ArchivePush]);
 
     SPOOL_PATH, "spool-path", "the directory of asynchronous archiving",
         "Where asynchronous archive-push leaves word of what is stored and asynchronous archive-get keeps segments it \

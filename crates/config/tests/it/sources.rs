@@ -169,3 +169,23 @@ fn a_wrong_value_in_a_file_or_the_environment_is_traced() {
       hint: it is set in section [global] of '/etc/pgark/pgark.conf', line 2
     ");
 }
+
+/// A limit for all is meant for backups: archiving must keep up with the server.
+#[test]
+fn archiving_is_held_back_only_by_a_limit_of_its_own() {
+    let limit_of = |text: &str, line: &str| {
+        let machine = Machine::default().variable("PGARK_NETWORK_LIMIT", "9MiB").file(FILE, text);
+        machine.run(&format!("{line} --stanza=demo --pg1-path=/pg")).optional_size(&option::NETWORK_LIMIT)
+    };
+    let for_all = "[global]\nnetwork-limit=1MiB\n[demo]\nnetwork-limit=2MiB\n[demo:backup]\nnetwork-limit=3MiB\n";
+    let of_its_own =
+        format!("{for_all}[global:archive-push]\nnetwork-limit=4MiB\n[demo:archive-get]\nnetwork-limit=5MiB\n");
+    let bytes = |mebibytes: u64| Some(mebibytes << 20);
+    assert_eq!(limit_of(for_all, "backup"), bytes(9));
+    assert_eq!(limit_of(for_all, "archive-push x"), None);
+    assert_eq!(limit_of(for_all, "archive-get x y"), None);
+    assert_eq!(limit_of(&of_its_own, "archive-push x"), bytes(4));
+    assert_eq!(limit_of(&of_its_own, "archive-get x y"), bytes(5));
+    assert_eq!(limit_of(&of_its_own, "archive-push x --network-limit=6MiB"), bytes(6));
+    assert_eq!(limit_of(&of_its_own, "archive-push x --reset-network-limit"), None);
+}

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use pgark_postgres::control::CONTROL_FILE_PATH;
 use pgark_postgres::data_directory::{Context, Entry, EntryKind, Found, walk};
 use pgark_postgres::relation::RelationFile;
 use pgark_repository::map::page_count;
 use pgark_repository::session::Session;
 use pgark_system::clock::Stopwatch;
+use pgark_system::pace::Pacer;
 
 use super::collector::{Collector, FileRead};
 use super::packs::Packs;
@@ -42,6 +43,8 @@ pub(super) struct CopySettings<'backup> {
     pub(super) checksums: Option<ChecksumRule<'backup>>,
     /// How many workers read.
     pub(super) workers: usize,
+    /// At what pace they read together.
+    pub(super) pacer: &'backup Pacer,
 }
 
 /// A file or directory that the walk found, and the ranges that it was cut into.
@@ -73,7 +76,7 @@ pub(super) fn copy(
             let (ranges, results) = (ranges.clone(), result_sender.clone());
             thread::Builder::new()
                 .name(format!("P{worker:02}"))
-                .spawn_scoped(scope, || work(packs, settings.checksums.as_ref(), ranges, results))?;
+                .spawn_scoped(scope, || work(settings, packs, ranges, results))?;
         }
         // Only the workers hold these from here on, so that each side sees when the other is gone.
         drop((ranges, result_sender));
@@ -152,13 +155,8 @@ fn cut(file: &Arc<SourceFile>, first_sequence: u64) -> Vec<Range> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the channel closes when this returns")]
-fn work(
-    packs: &Packs<'_>,
-    checksums: Option<&ChecksumRule<'_>>,
-    ranges: Receiver<Range>,
-    results: Sender<RangeResult>,
-) {
-    let mut reader = RangeReader::new(packs, checksums);
+fn work(settings: &CopySettings<'_>, packs: &Packs<'_>, ranges: Receiver<Range>, results: Sender<RangeResult>) {
+    let mut reader = RangeReader::new(packs, settings.checksums.as_ref(), settings.pacer);
     for range in ranges {
         let result = reader.read(&range).map(|read| (range.sequence, read));
         let failed = result.is_err();
@@ -183,11 +181,15 @@ fn collect(
     let mut control_file = None;
     let mut waiting = BTreeMap::new();
     let mut since_renewal = Stopwatch::start();
-    for next in under_way {
+    let mut renew_if_due = || -> Result<()> {
         if since_renewal.elapsed() >= RENEWAL_INTERVAL {
             session.renew()?;
             since_renewal = Stopwatch::start();
         }
+        Ok(())
+    };
+    for next in under_way {
+        renew_if_due()?;
         let Some(file) = &next.file else {
             if next.found.is_control_file() {
                 control_file = Some(next.found);
@@ -199,7 +201,7 @@ fn collect(
         let mut read = FileRead::default();
         let mut is_gone = false;
         for sequence in next.ranges.clone() {
-            match wait_for(sequence, &results, &mut waiting)? {
+            match wait_for(sequence, &results, &mut waiting, &mut renew_if_due)? {
                 None => is_gone = true,
                 Some(range) => {
                     collector.count(&range);
@@ -218,18 +220,28 @@ fn collect(
     Ok(control_file)
 }
 
+/// What a range has given, as soon as it is read: at the pace that the backup keeps to, that may take its time.
 fn wait_for(
     sequence: u64,
     results: &Receiver<RangeResult>,
     waiting: &mut BTreeMap<u64, Option<RangeRead>>,
+    mut meanwhile: impl FnMut() -> Result<()>,
 ) -> Result<Option<RangeRead>> {
     loop {
         if let Some(read) = waiting.remove(&sequence) {
             return Ok(read);
         }
-        let (done, read) =
-            results.recv().map_err(|_| Error::new(ErrorKind::Runtime, "a worker of the backup ended early"))??;
-        waiting.insert(done, read);
+        match results.recv_timeout(RENEWAL_INTERVAL) {
+            Ok(result) => {
+                let (done, read) = result?;
+                waiting.insert(done, read);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Error::new(ErrorKind::Runtime, "a worker of the backup ended early"));
+            }
+        }
+        meanwhile()?;
     }
 }
 

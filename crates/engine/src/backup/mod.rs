@@ -32,6 +32,7 @@ use pgark_repository::manifest::{
 use pgark_repository::repository::Cluster;
 use pgark_repository::session::{Session, SessionKind};
 use pgark_repository::{Label, LabelKind, StanzaName};
+use pgark_system::pace::Pacer;
 use pgark_system::{clock, termination};
 
 use self::collector::{Collected, Collector, FileRead};
@@ -68,6 +69,8 @@ pub struct BackupSettings {
     pub annotations: BTreeMap<String, String>,
     /// How many workers read.
     pub workers: usize,
+    /// At what pace they read together.
+    pub pacer: Pacer,
     /// How packs are written.
     pub write: WriteOptions,
     /// How the compression is told, as `zst:3`.
@@ -248,6 +251,7 @@ impl Backup<'_> {
             relation_segment_pages: self.control.relation_segment_pages,
             checksums: rule,
             workers: self.settings.workers.max(1),
+            pacer: &self.settings.pacer,
         };
         copy(&settings, packs, collector, &mut self.session)
     }
@@ -312,7 +316,7 @@ impl Backup<'_> {
             (TABLESPACE_MAP_FILE, &points.tablespace_map_bytes),
             (CONTROL_FILE_PATH, &control_bytes),
         ];
-        let mut reader = RangeReader::new(packs, None);
+        let mut reader = RangeReader::new(packs, None, &self.settings.pacer);
         for (name, bytes) in files.into_iter().filter(|(_, bytes)| !bytes.is_empty()) {
             let read = reader.read_bytes(name.as_bytes(), bytes)?;
             collector.count(&read);

@@ -14,6 +14,7 @@ use pgark_repository::manifest::PageRange;
 use pgark_repository::map::{PageMap, Run, Source};
 use pgark_repository::pack::{FramePages, PackFrame, PackWriter};
 use pgark_repository::{PAGE_SIZE, PackId};
+use pgark_system::pace::Pacer;
 use pgark_system::page_cache::{self, NeutralReads};
 use pgark_system::termination;
 
@@ -102,15 +103,20 @@ pub(super) struct ChecksumRule<'backup> {
 pub(super) struct RangeReader<'backup> {
     packs: &'backup Packs<'backup>,
     checksums: Option<&'backup ChecksumRule<'backup>>,
+    pacer: &'backup Pacer,
     pack: Option<PackWriter<'backup>>,
     buffer: Vec<u8>,
     open: Option<(Arc<SourceFile>, fs::File)>,
 }
 
 impl<'backup> RangeReader<'backup> {
-    /// A reader that checks page checksums if there is a rule for them.
-    pub(super) fn new(packs: &'backup Packs<'backup>, checksums: Option<&'backup ChecksumRule<'backup>>) -> Self {
-        Self { packs, checksums, pack: None, buffer: vec![0; BUFFER_BYTES], open: None }
+    /// A reader that checks page checksums if there is a rule for them, and keeps to a pace.
+    pub(super) fn new(
+        packs: &'backup Packs<'backup>,
+        checksums: Option<&'backup ChecksumRule<'backup>>,
+        pacer: &'backup Pacer,
+    ) -> Self {
+        Self { packs, checksums, pacer, pack: None, buffer: vec![0; BUFFER_BYTES], open: None }
     }
 
     /// Reads a range; `None` if the file is gone, which is fine: WAL replay removes it too.
@@ -135,6 +141,7 @@ impl<'backup> RangeReader<'backup> {
             }
             let pages = step.min(end - page);
             let wanted = wanted_bytes(&range.file, page, pages);
+            self.pacer.wait(wanted as u64)?;
             let mut filled = self.fill(wanted, u64::from(page) * PAGE_SIZE as u64)?;
             if filled < wanted && range.file.relation_block.is_some() {
                 // The relation was truncated meanwhile: replay will do the same, and expects a page where it writes.

@@ -184,7 +184,13 @@ impl Restore<'_> {
     }
 
     fn from<'a>(&'a self, owners: &'a Owners) -> From<'a> {
-        From { repository: self.repository, stanza: &self.settings.stanza, packs: &self.packs, owners }
+        From {
+            repository: self.repository,
+            stanza: &self.settings.stanza,
+            packs: &self.packs,
+            owners,
+            pacer: &self.settings.pacer,
+        }
     }
 
     /// The entries that are restored: without those files that stay as they are.

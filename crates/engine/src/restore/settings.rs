@@ -7,6 +7,7 @@ use pgark_postgres::Lsn;
 use pgark_postgres::recovery::{TargetAction, TargetTimeline};
 use pgark_repository::manifest::ManifestDocument;
 use pgark_repository::{Label, StanzaName};
+use pgark_system::pace::Pacer;
 
 use crate::stanza::RepositorySettings;
 
@@ -98,6 +99,8 @@ pub struct RestoreSettings {
     pub force: bool,
     /// How many workers fetch and write.
     pub workers: usize,
+    /// At what pace they write to the disk together, and read from it.
+    pub pacer: Pacer,
     /// Where lock files are.
     pub lock_path: PathBuf,
 }

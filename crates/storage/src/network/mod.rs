@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod failure;
+mod pace;
 mod retry;
 mod runtime;
 mod tls;

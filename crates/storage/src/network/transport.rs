@@ -21,15 +21,18 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector as StoreConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse,
-    HttpResponseBody, HttpService,
+    HttpClient, HttpConnector as StoreConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
+    HttpService,
 };
 use pgark_system::clock::Stopwatch;
+use pgark_system::pace::Pacer;
+use pgark_system::termination::Terminated;
 use rustls::pki_types::ServerName;
 use tower_service::Service;
 
 use super::endpoint::Endpoint;
 use super::failure::{Failure, Retry};
+use super::pace::{Pace, PacedBody};
 use super::tls::{self, Trust};
 use super::traffic;
 use crate::error::ErrorKind;
@@ -58,6 +61,8 @@ pub(crate) struct Route {
     pub(crate) trust: Option<Trust>,
     /// How long a connection may make no progress.
     pub(crate) io_timeout: Duration,
+    /// At what pace bodies are sent and received.
+    pub(crate) pacer: Pacer,
 }
 
 /// A service's answer that is no success.
@@ -79,8 +84,9 @@ impl StdError for Rejection {}
 /// Sends requests, over connections that it keeps.
 #[derive(Clone, Debug)]
 pub(crate) struct Transport {
-    client: Client<HttpsConnector<Connector>, HttpRequestBody>,
+    client: Client<HttpsConnector<Connector>, PacedBody>,
     io_timeout: Duration,
+    pacer: Pacer,
 }
 
 impl Transport {
@@ -102,7 +108,7 @@ impl Transport {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .build(builder.enable_http1().wrap_connector(connector));
-        Ok(Self { client, io_timeout: route.io_timeout })
+        Ok(Self { client, io_timeout: route.io_timeout, pacer: route.pacer.clone() })
     }
 
     /// Sends one request and reads its answer, whatever it is.
@@ -111,14 +117,22 @@ impl Transport {
         let length = request.body().content_length();
         traffic::count_request(length);
         let upload = Duration::from_secs((length / SLOWEST_UPLOAD) as u64);
-        let answer = tokio::time::timeout(self.io_timeout + upload, self.client.request(request));
-        let (head, body) = answer.await.map_err(|_| stalled())?.map_err(|error| unsent(&error))?.into_parts();
-        let body = self.read(body, &head, limit).await?;
+        let pace = Pace::new(&self.pacer);
+        let answer = self.client.request(request.map(|body| PacedBody::new(body, pace.clone())));
+        let answer = pace.timeout(self.io_timeout + upload, answer).await.ok_or_else(stalled)?;
+        let (head, body) = answer.map_err(|error| unsent(&error))?.into_parts();
+        let body = self.read(body, &head, limit, &pace).await?;
         traffic::count_received(body.len());
         Ok((head, body))
     }
 
-    async fn read(&self, mut body: Incoming, head: &http::response::Parts, limit: u64) -> Result<Bytes, HttpError> {
+    async fn read(
+        &self,
+        mut body: Incoming,
+        head: &http::response::Parts,
+        limit: u64,
+        pace: &Pace,
+    ) -> Result<Bytes, HttpError> {
         let limit = if head.status.is_success() { limit } else { ANSWER_LIMIT };
         let announced = body.size_hint().lower();
         if announced > limit {
@@ -131,6 +145,8 @@ impl Transport {
                 return Err(too_large(bytes.len() as u64 + data.len() as u64, limit));
             }
             bytes.extend_from_slice(&data);
+            // While nobody reads the other side can't send more than fits into the buffers on the way.
+            pace.hold(data.len()).await.map_err(|terminated| ended(terminated).into_error())?;
         }
         Ok(Bytes::from(bytes))
     }
@@ -258,6 +274,11 @@ fn cut(error: &hyper::Error) -> HttpError {
     Broken::new(format!("the answer broke off: {}", innermost(error)), Retry::Later).into_error()
 }
 
+/// What was held back when the process was asked to end.
+fn ended(terminated: Terminated) -> Broken {
+    Broken::new(terminated.to_string(), Retry::Never)
+}
+
 fn too_large(size: u64, limit: u64) -> HttpError {
     let broken = Broken::new(format!("it has {size} bytes or more, the limit is {limit}"), Retry::Never);
     Broken { kind: ErrorKind::TooLarge, ..broken }.into_error()
@@ -267,6 +288,9 @@ fn too_large(size: u64, limit: u64) -> HttpError {
 fn unsent(error: &hyper_util::client::legacy::Error) -> HttpError {
     if let Some(error) = find::<rustls::Error>(error) {
         return untrusted(error).into_error();
+    }
+    if let Some(terminated) = find::<Terminated>(error) {
+        return ended(*terminated).into_error();
     }
     let reason = innermost(error);
     if !error.is_connect() {

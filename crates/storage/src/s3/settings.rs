@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pgark_system::pace::Pacer;
+
 use super::credentials::CredentialSettings;
 use crate::network::{Endpoint, Route, Scheme, Trust};
 use crate::secret::Secret;
@@ -35,6 +37,8 @@ pub struct S3Settings {
     pub part_size: usize,
     /// How long a connection may make no progress. New attempts of a request that fails begin for twice as long.
     pub io_timeout: Duration,
+    /// At what pace bytes are sent and received.
+    pub pacer: Pacer,
 }
 
 /// How a bucket is addressed.
@@ -79,7 +83,7 @@ impl S3Settings {
 
     pub(super) fn route(&self) -> Route {
         let trust = (self.reached().scheme == Scheme::Https).then(|| self.trust.clone());
-        Route { proxy: self.proxy.clone(), trust, io_timeout: self.io_timeout }
+        Route { proxy: self.proxy.clone(), trust, io_timeout: self.io_timeout, pacer: self.pacer.clone() }
     }
 
     pub(super) fn describe(&self) -> String {

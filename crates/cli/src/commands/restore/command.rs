@@ -8,8 +8,16 @@ use pgark_engine::{Error, ErrorKind};
 use crate::failure::Result;
 
 /// Options of a restore that its server has no use for: they are about how this one run works and talks.
-const LEFT_OUT: [&str; 6] =
-    ["log-level-console", "log-level-file", "log-level-stderr", "log-subprocess", "log-timestamp", "process-max"];
+const LEFT_OUT: [&str; 8] = [
+    "log-level-console",
+    "log-level-file",
+    "log-level-stderr",
+    "log-subprocess",
+    "log-timestamp",
+    "network-limit",
+    "priority",
+    "process-max",
+];
 
 /// The `restore_command`: this program with the options of the command line. Configuration files and environment are
 /// expected to be the same for the server.
@@ -73,8 +81,15 @@ mod tests {
     }
 
     #[test]
-    fn how_the_restore_logs_is_not_how_the_server_logs() {
-        for option in ["--log-level-console=info", "--no-log-timestamp", "--reset-log-level-file", "--process-max=4"] {
+    fn how_the_restore_works_is_not_how_the_server_works() {
+        for option in [
+            "--log-level-console=info",
+            "--no-log-timestamp",
+            "--reset-log-level-file",
+            "--process-max=4",
+            "--network-limit=1MiB",
+            "--priority=19",
+        ] {
             assert!(is_left_out(option), "{option}");
         }
         for option in ["--log-path=/log", "--no-config", "--repo=2", "--stanza=process-max"] {

@@ -40,6 +40,7 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
         delta: configuration.boolean(&option::DELTA),
         force: configuration.boolean(&option::RESTORE_FORCE),
         workers: settings::workers(configuration),
+        pacer: settings::disk_pacer(configuration),
         lock_path: settings::lock_path(configuration),
     };
     let report = restore::run(settings)?;

@@ -18,6 +18,7 @@ use crossbeam_channel::{Sender, bounded};
 use pgark_repository::manifest::PackUse;
 use pgark_repository::map::{PageMap, Piece, Source};
 use pgark_repository::{PackId, Repository, StanzaName};
+use pgark_system::pace::Pacer;
 
 use self::pack::{OpenPack, Packs};
 use self::request::{Errand, UnderWay, run_errands};
@@ -53,13 +54,15 @@ enum Task<'restore> {
     Complete(Arc<TargetFile>),
 }
 
-/// What is restored from, and who owns what.
+/// What is restored from, who owns what, and how fast it may go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct From<'restore> {
     pub(super) repository: &'restore Repository,
     pub(super) stanza: &'restore StanzaName,
     pub(super) packs: &'restore BTreeMap<PackId, PackUse>,
     pub(super) owners: &'restore Owners,
+    /// At what pace the disk is read and written.
+    pub(super) pacer: &'restore Pacer,
 }
 
 /// What the threads of a restore share.

@@ -14,6 +14,7 @@ use pgark_repository::pack::{FramePages, PackFrame, PackWriter};
 use pgark_repository::{Encryption, PAGE_SIZE};
 use pgark_storage::fault::{Effect, Fault, FaultyStorage};
 use pgark_storage::{Capabilities, MemoryStorage, Operation};
+use pgark_system::pace::Pacer;
 use ulid::Ulid;
 
 use super::*;
@@ -80,7 +81,13 @@ impl Stored {
     fn restore(&self, directory: &Path, present: Present, workers: usize) -> Result<u64> {
         let root = Arc::new(Root::open(directory).unwrap());
         let owners = Owners::new(&[], &[], directory);
-        let from = From { repository: &self.repository, stanza: &self.stanza, packs: &self.packs, owners: &owners };
+        let from = From {
+            repository: &self.repository,
+            stanza: &self.stanza,
+            packs: &self.packs,
+            owners: &owners,
+            pacer: &Pacer::unlimited(),
+        };
         let attributes = Attributes { mode: 0o640, modified: 1_000_000_000, ..Attributes::default() };
         let file =
             |name: &str, size: usize| TargetFile::new(Place::new(&root, name.into()), size as u64, attributes, present);

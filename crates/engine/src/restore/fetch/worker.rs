@@ -150,6 +150,7 @@ impl<'restore> Worker<'restore> {
     /// Reads what a file has of these pages.
     fn look(&mut self, file: &Arc<TargetFile>, first_page: u32, pages: u32) -> Result<()> {
         let (offset, length) = byte_range(file, first_page, pages);
+        self.from.pacer.wait(length as u64)?;
         let mut local = std::mem::take(&mut self.local);
         local.resize(length, 0);
         let read = self.open(file).and_then(|open| file.read_at(open, &mut local, offset));
@@ -192,6 +193,7 @@ impl<'restore> Worker<'restore> {
     }
 
     fn write_bytes(&mut self, file: &Arc<TargetFile>, bytes: &[u8], offset: u64) -> Result<()> {
+        self.from.pacer.wait(bytes.len() as u64)?;
         let handle = Arc::clone(&self.open(file)?.handle);
         handle.write_all_at(bytes, offset)?;
         self.written.note(&handle, offset..offset + bytes.len() as u64);

@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use object_store::aws::{AwsCredential, AwsCredentialProvider};
 use object_store::{CredentialProvider, StaticCredentialProvider};
 use pgark_system::clock;
+use pgark_system::pace::Pacer;
 use tokio::sync::Mutex;
 
 use crate::network::{Endpoint, Failure, Route, Transport, Trust};
@@ -92,7 +93,8 @@ pub(super) fn provider(
     };
     // Only the token service is asked over TLS; the others are on the machine or beside it.
     let trust = matches!(source, KeySource::WebIdentity { .. }).then(|| trust.clone());
-    let transport = Transport::new(&Route { proxy: None, trust, io_timeout: source.timeout(io_timeout) })?;
+    let (io_timeout_of_source, pacer) = (source.timeout(io_timeout), Pacer::unlimited());
+    let transport = Transport::new(&Route { proxy: None, trust, io_timeout: io_timeout_of_source, pacer })?;
     let fetcher = Fetcher { source, transport, io_timeout };
     Ok(Arc::new(Renewed { fetcher, kept: Mutex::new(None) }))
 }
