@@ -96,7 +96,7 @@ fuzz_target!(|input: Input| {
     let environment: Environment = input.environment.iter().map(variable).collect();
     match load(words.map(Into::into), &environment, &FuzzedFiles(&input)) {
         Ok(Invocation::Help(topic)) => assert!(!help(topic).is_empty()),
-        Ok(Invocation::Version(_) | Invocation::Run(_)) => {}
+        Ok(Invocation::Version(_) | Invocation::Completion(_) | Invocation::Run(_)) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 });

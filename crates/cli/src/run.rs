@@ -38,6 +38,7 @@ impl Program {
         let ended = match self.load() {
             Ok(Invocation::Help(topic)) => commands::help::run(topic).map(|()| exit::SUCCESS),
             Ok(Invocation::Version(format)) => commands::version::run(format).map(|()| exit::SUCCESS),
+            Ok(Invocation::Completion(text)) => output::print(&text).map(|()| exit::SUCCESS),
             Ok(Invocation::Run(configuration)) => return self.run_command(&configuration),
             Err(failure) => Err(failure),
         };
@@ -64,8 +65,8 @@ impl Program {
         arguments.extend(self.arguments.iter().cloned());
         match pgark_config::load(arguments, &self.environment, &SystemFiles)? {
             Invocation::Run(configuration) => Ok(*configuration),
-            Invocation::Help(_) | Invocation::Version(_) => {
-                Err(Failure::option_value("help and version have no stanza"))
+            Invocation::Help(_) | Invocation::Version(_) | Invocation::Completion(_) => {
+                Err(Failure::option_value("help, version and completion have no stanza"))
             }
         }
     }

@@ -105,9 +105,7 @@ impl Collector {
 
     /// Takes the sections that concern the command, the most particular first.
     pub(crate) fn take_files(&mut self, entries: &[Entry]) -> Result<(), Error> {
-        let stanza_sections = entries.iter().map(|entry| entry.section.as_str()).filter(|section| !is_global(section));
-        let stanza_of = |section: &str| section.split(':').next().unwrap_or(section).to_owned();
-        self.stanzas = stanza_sections.map(stanza_of).collect();
+        self.stanzas = stanzas(entries);
         let stanza = self.text(&option::STANZA);
         let command = self.command.name();
         let of_stanza = stanza.map(|stanza| [format!("{stanza}:{command}"), stanza]);
@@ -319,6 +317,13 @@ impl Collector {
             self.warn(format!("options not available yet are ignored: {}", missed.join(", ")));
         }
     }
+}
+
+/// The stanzas that files have sections for.
+pub(crate) fn stanzas(entries: &[Entry]) -> BTreeSet<String> {
+    let sections = entries.iter().map(|entry| entry.section.as_str()).filter(|section| !is_global(section));
+    let stanza_of = |section: &str| section.split(':').next().unwrap_or(section).to_owned();
+    sections.map(stanza_of).collect()
 }
 
 /// Whether what was written asks for anything that is not done: what sets an option to its default does not.

@@ -11,6 +11,7 @@ pub enum Command {
     ArchivePush,
     Backup,
     Check,
+    Completion,
     Expire,
     Help,
     Info,
@@ -63,10 +64,15 @@ impl Definition {
         self.optional_parameters = parameters;
         self
     }
+
+    /// Whether it takes any parameters.
+    pub(crate) fn takes_parameters(&self) -> bool {
+        !self.parameters.is_empty() || !self.optional_parameters.is_empty()
+    }
 }
 
 /// All commands, in the order of [`Command`], which is that of their names but for `start`.
-static COMMANDS: [Definition; 20] = [
+static COMMANDS: [Definition; 21] = [
     now(
         Command::Annotate,
         "annotate",
@@ -110,6 +116,18 @@ static COMMANDS: [Definition; 20] = [
          until the segment has reached the archive. Run it after stanza-create and after each change of the \
          configuration. Without --stanza every stanza of the configuration file is checked.",
     ),
+    now(
+        Command::Completion,
+        "completion",
+        "have a shell complete commands and options",
+        "Writes the script by which a shell (bash, fish or zsh) asks pgark what can follow on a command line: commands, the \
+         options they take, their values, and the stanzas of the configuration.\n\n\
+         For the current shell: `source <(pgark completion bash)`, `source <(pgark completion zsh)` after compinit, \
+         `pgark completion fish | source`. For every new one, write the script to where the shell looks for it: \
+         /usr/share/bash-completion/completions/pgark, a file _pgark in a directory of zsh's fpath, or \
+         ~/.config/fish/completions/pgark.fish.",
+    )
+    .takes(&["shell"]),
     later(
         Command::Expire,
         "expire",
@@ -270,7 +288,11 @@ impl Command {
     /// Checks that as many parameters are there as the command wants, and no more than it takes.
     pub(crate) fn check_parameters(self, given: usize) -> Result<(), Error> {
         let wanted = self.definition().parameters;
-        let most = wanted.len() + self.definition().optional_parameters.len();
+        // The shell is followed by the words of another command line.
+        let most = match self {
+            Self::Completion => usize::MAX,
+            _ => wanted.len() + self.definition().optional_parameters.len(),
+        };
         if given > 0 && most == 0 {
             return Err(Error::new(ErrorKind::ParameterInvalid, "command does not allow parameters"));
         }

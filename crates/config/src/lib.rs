@@ -20,6 +20,7 @@ mod arguments;
 mod checks;
 mod collect;
 mod command;
+mod completion;
 mod compression;
 mod configuration;
 mod environment;

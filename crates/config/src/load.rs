@@ -6,6 +6,7 @@ use crate::arguments::{self, Arguments, Given};
 use crate::checks;
 use crate::collect::{Collector, option_of};
 use crate::command::Command;
+use crate::completion;
 use crate::configuration::Configuration;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
@@ -22,14 +23,16 @@ pub enum Invocation {
     Help(HelpTopic),
     /// Show the [`version`](crate::version).
     Version(VersionFormat),
+    /// Show this: the script by which a shell completes command lines, or what it has asked for.
+    Completion(String),
     /// Run a command.
     Run(Box<Configuration>),
 }
 
 /// Finds out what is to be done.
 ///
-/// `arguments` is the command line without the name of the program. Help and version need neither environment nor
-/// files, so that they work where those are broken.
+/// `arguments` is the command line without the name of the program. Help, version and completion need neither environment
+/// nor files, so that they work where those are broken.
 ///
 /// # Errors
 /// With whatever is wrong first; see [`ErrorKind`].
@@ -49,6 +52,9 @@ pub fn load(
     command.check_parameters(arguments.parameters.len())?;
     let mut collector = Collector::new(command);
     collector.take_arguments(&arguments.options)?;
+    if command == Command::Completion {
+        return completion::text(&arguments.parameters, environment, files).map(Invocation::Completion);
+    }
     if command != Command::Version {
         collector.take_environment(environment)?;
         let entries = files::load(&collector.request(), files)?;

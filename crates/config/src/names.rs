@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind};
 use crate::option::{self, Definition, Group};
 
 /// The greatest index of a repository or cluster. The least is 1.
-const INDEX_MAX: u64 = 256;
+pub(crate) const INDEX_MAX: u64 = 256;
 
 /// One option, with its index where it has one. Shown as a user writes it: `repo2-path`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -191,13 +191,13 @@ fn check_prefix(definition: &Definition, prefix: Prefix, written: &str) -> Resul
 
 impl Definition {
     /// Whether `--no-` may stand before it.
-    fn can_be_negated(&self) -> bool {
+    pub(crate) fn can_be_negated(&self) -> bool {
         // --no-config is the one negation that is not of a boolean: no configuration file at all.
         matches!(self.kind, option::Kind::Boolean) || self.name == option::CONFIG.name
     }
 
     /// Whether `--reset-` may stand before it: there must be a file that could have set it.
-    fn can_be_reset(&self) -> bool {
+    pub(crate) fn can_be_reset(&self) -> bool {
         self.place != option::Place::CommandLine
     }
 }
