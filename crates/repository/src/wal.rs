@@ -1,6 +1,6 @@
 //! WAL objects, and the history files beside them. Section 8 of `docs/format.md`.
 
-use pgark_storage::{EntryKind, ErrorKind, Key, PutMode, Storage};
+use pgark_storage::{EntryKind, ErrorKind, Key, PutMode};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Compression;
@@ -54,6 +54,11 @@ impl<'repository> Archive<'repository> {
     /// The archive `id` of a stanza; nothing is read yet.
     pub fn new(repository: &'repository Repository, stanza: StanzaName, id: ArchiveId) -> Self {
         Self { repository, stanza, id }
+    }
+
+    /// The repository that it is in.
+    pub fn repository(&self) -> &'repository Repository {
+        self.repository
     }
 
     /// Which archive it is.
@@ -210,7 +215,7 @@ impl<'repository> Archive<'repository> {
 /// An archived segment.
 #[derive(Debug)]
 pub struct WalObject<'repository> {
-    storage: &'repository dyn Storage,
+    repository: &'repository Repository,
     container: Container<'repository>,
     document: WalDocument,
 }
@@ -229,12 +234,17 @@ impl<'repository> WalObject<'repository> {
         if plain?.iter().sum::<u64>() != document.size {
             return Err(container.damaged("its data blocks are not as long as its document says"));
         }
-        Ok(Self { storage, container, document })
+        Ok(Self { repository, container, document })
     }
 
     /// What it says of itself.
     pub fn document(&self) -> &WalDocument {
         &self.document
+    }
+
+    /// Whether these are the segment's bytes, by its hash.
+    pub fn has_content(&self, bytes: &[u8]) -> bool {
+        self.document.hash == hexadecimal(&self.repository.vault().hash(bytes))
     }
 
     /// Bytes of the object in the repository.
@@ -245,7 +255,7 @@ impl<'repository> WalObject<'repository> {
     /// The segment's bytes, in blocks of 1 MiB, each checked.
     pub fn data(&self) -> impl Iterator<Item = Result<Vec<u8>>> + '_ {
         let blocks: Vec<u32> = self.container.blocks_of(BlockKind::WalData).collect();
-        self.container.blocks(self.storage, blocks, REQUEST_BYTES)
+        self.container.blocks(self.repository.storage(), blocks, REQUEST_BYTES)
     }
 
     /// What the segment's records say, as it was stored; empty if the segment could not be read then.
@@ -253,6 +263,6 @@ impl<'repository> WalObject<'repository> {
     /// # Errors
     /// Damage, or the storage's error.
     pub fn analysis(&self) -> Result<Vec<u8>> {
-        self.container.block(self.storage, self.container.only(BlockKind::WalAnalysis)?)
+        self.container.block(self.repository.storage(), self.container.only(BlockKind::WalAnalysis)?)
     }
 }

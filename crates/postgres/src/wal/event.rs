@@ -76,6 +76,11 @@ pub enum Event<'a> {
         /// What the WAL holds from here on (17 and later).
         wal_level: Option<WalLevel>,
     },
+    /// A backup ended that was taken while the server ran.
+    BackupEnd {
+        /// Where the backup began.
+        start: Lsn,
+    },
     /// The rest of the segment is not used.
     Switch,
     /// None of these: the record changes the blocks that it references and no more, unless it says otherwise
@@ -224,6 +229,7 @@ fn xlog_event<'a>(record: &Record<'a>, mut data: Cursor<'a>) -> Option<Event<'a>
         0x00 => Event::ShutdownCheckpoint(checkpoint(version, data)?),
         0x10 => Event::OnlineCheckpoint(checkpoint(version, data)?),
         XLOG_SWITCH => Event::Switch,
+        0x50 => Event::BackupEnd { start: Lsn(data.u64()?) },
         0x60 => {
             data.take(20)?;
             Event::ParameterChange { wal_level: wal_level(&mut data)? }

@@ -1,8 +1,10 @@
-//! Where transactions ended, to check that a recovery target exists.
+//! Looking for records: the ends of transactions, to check that a recovery target exists, and what a backup has left in the
+//! WAL, to check that it is of this cluster.
 
 use jiff::Timestamp;
 
 use super::event::Event;
+use super::reader::RawRecord;
 use super::segment::decode;
 use super::sequence::{RecordStream, SequenceError};
 use crate::Lsn;
@@ -69,6 +71,84 @@ impl Wanted {
             Self::Transaction(wanted) => xid == wanted,
             Self::From(start) => lsn >= start,
         }
+    }
+}
+
+/// What a backup has left in the WAL of its cluster, or what it was taken at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackupTrace {
+    /// The record with which a backup of a running server ends.
+    End {
+        /// Where the backup began.
+        start: Lsn,
+        /// Where the record ends, and with it the backup.
+        stop: Lsn,
+    },
+    /// The record of the checkpoint with which the server was shut down, before its files were copied.
+    Shutdown {
+        /// Where the record begins.
+        checkpoint: Lsn,
+    },
+}
+
+/// Looks for the trace of a backup in segments that follow on one another.
+#[derive(Clone, Debug)]
+pub struct TraceSearch {
+    trace: BackupTrace,
+    stream: RecordStream,
+    is_found: bool,
+}
+
+impl BackupTrace {
+    /// A position at or before the start of the record, and not long before it: the segments from there on have it.
+    pub fn earliest(self) -> Lsn {
+        /// More than the record has, with the headers of pages between its bytes.
+        const RECORD_MAXIMUM: u64 = 128;
+        match self {
+            Self::End { stop, .. } => Lsn(stop.0.saturating_sub(RECORD_MAXIMUM)),
+            Self::Shutdown { checkpoint } => checkpoint,
+        }
+    }
+
+    /// Whether the record is not to come any more where the WAL up to `reached` has been read.
+    fn is_past(self, reached: Lsn) -> bool {
+        match self {
+            Self::End { stop, .. } => reached >= stop,
+            Self::Shutdown { checkpoint } => reached > checkpoint,
+        }
+    }
+
+    fn is(self, record: &RawRecord<'_>, event: &Event<'_>) -> bool {
+        match (self, event) {
+            (Self::End { start, stop }, Event::BackupEnd { start: found }) => start == *found && stop == record.end,
+            (Self::Shutdown { checkpoint }, Event::ShutdownCheckpoint(_)) => checkpoint == record.lsn,
+            _ => false,
+        }
+    }
+}
+
+impl TraceSearch {
+    /// Begins to look for a trace.
+    pub fn new(trace: BackupTrace) -> Self {
+        Self { trace, stream: RecordStream::default(), is_found: false }
+    }
+
+    /// Reads the next segment. Whether the trace is there; `None` if it may yet come with the segment after this one.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are no segment, or it does not follow on the one before.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<bool>, SequenceError> {
+        let Self { trace, stream, is_found } = self;
+        stream.push(bytes, |header, raw| {
+            if raw.end > trace.earliest()
+                && let Ok((_, event)) = decode(raw.lsn, header.version, raw.bytes)
+            {
+                *is_found |= trace.is(raw, &event);
+            }
+        })?;
+        let is_settled = self.is_found || self.trace.is_past(self.stream.next_record());
+        Ok(is_settled.then_some(self.is_found))
     }
 }
 

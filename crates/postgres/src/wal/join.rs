@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::page::{LONG_HEADER_LENGTH, SHORT_HEADER_LENGTH};
 use super::reader::SegmentHeader;
 use super::segment::{Digest, SegmentAnalysis};
 use super::sequence::{Carry, RecordStream, SegmentEnd, SequenceError};
@@ -77,6 +76,12 @@ impl Joiner {
         Ok(crossing)
     }
 
+    /// Where the next record begins that is not in the summary: as the end of [`Joined::range`], but after the header of
+    /// its page.
+    pub fn next_record(&self) -> Lsn {
+        self.carry.next_record()
+    }
+
     /// The summary of all segments.
     pub fn finish(self) -> Joined {
         let end = self.carry.reached();
@@ -128,13 +133,13 @@ pub struct RangeSummariser {
     range: Range<Lsn>,
     stream: RecordStream,
     digest: Digest,
-    last_header: Option<SegmentHeader>,
+    has_begun: bool,
 }
 
 impl RangeSummariser {
     /// Begins to summarise the records that begin in `range`.
     pub fn new(range: Range<Lsn>) -> Self {
-        Self { range, stream: RecordStream::default(), digest: Digest::default(), last_header: None }
+        Self { range, stream: RecordStream::default(), digest: Digest::default(), has_begun: false }
     }
 
     /// Reads the next segment; the first one must hold the start of the range. Whether further segments are needed.
@@ -144,17 +149,17 @@ impl RangeSummariser {
     /// The first segment begins too late, or a segment cannot be read or does not follow on the one before.
     pub fn push(&mut self, bytes: &[u8]) -> Result<bool, RangeError> {
         let header = SegmentHeader::parse(bytes).map_err(SequenceError::from)?;
-        if self.last_header.is_none() && header.start > self.range.start {
+        if !self.has_begun && header.start > self.range.start {
             return Err(RangeError::BeginsLater { start: self.range.start, found: header.start });
         }
-        self.last_header = Some(header);
+        self.has_begun = true;
         let Self { range, digest, stream, .. } = self;
         stream.push(bytes, |header, record| {
             if range.contains(&record.lsn) {
                 digest.absorb(header, record.lsn, record.bytes);
             }
         })?;
-        Ok(self.reached() < self.range.end)
+        Ok(self.stream.next_record() < self.range.end)
     }
 
     /// The summary of the range.
@@ -163,21 +168,8 @@ impl RangeSummariser {
     ///
     /// The WAL ends before the range does.
     pub fn finish(self) -> Result<Summary, RangeError> {
-        let (end, reached) = (self.range.end, self.reached());
+        let (end, reached) = (self.range.end, self.stream.next_record());
         if reached < end { Err(RangeError::EndsEarlier { end, reached }) } else { Ok(self.digest.summary) }
-    }
-
-    /// Where the next record begins. Where it would begin a page, that is after the header of the page, whether the
-    /// page is there already or not; PostgreSQL names either position.
-    fn reached(&self) -> Lsn {
-        let reached = self.stream.reached();
-        let Some(header) = self.last_header else { return reached };
-        let page_header = match reached.0 % u64::from(header.page_size) {
-            0 if header.size.offset_of(reached) == 0 => LONG_HEADER_LENGTH,
-            0 => SHORT_HEADER_LENGTH,
-            _ => 0,
-        };
-        Lsn(reached.0.saturating_add(page_header as u64))
     }
 }
 

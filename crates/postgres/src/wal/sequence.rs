@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::page::{LONG_HEADER_LENGTH, SHORT_HEADER_LENGTH};
 use super::reader::{Head, RawRecord, SegmentError, SegmentHeader, SegmentReader, Tail, WalEnd};
 use super::record::{RecordHeader, has_valid_crc};
 use crate::Lsn;
@@ -160,6 +161,19 @@ impl Carry {
             Some(carried) => carried.end_lsn,
         }
     }
+
+    /// As [`Carry::reached`], but where the next record begins. Where it would begin a page, that is after the header of
+    /// the page, whether the page is there already or not; PostgreSQL names either position.
+    pub(super) fn next_record(&self) -> Lsn {
+        let reached = self.reached();
+        let Some(Carried { header, .. }) = &self.0 else { return reached };
+        let page_header = match reached.0 % u64::from(header.page_size) {
+            0 if header.size.offset_of(reached) == 0 => LONG_HEADER_LENGTH,
+            0 => SHORT_HEADER_LENGTH,
+            _ => 0,
+        };
+        Lsn(reached.0.saturating_add(page_header as u64))
+    }
 }
 
 impl Carried {
@@ -261,6 +275,11 @@ impl RecordStream {
     /// Up to where every record has been visited.
     pub fn reached(&self) -> Lsn {
         self.carry.reached()
+    }
+
+    /// Where the next record begins that was not visited.
+    pub(super) fn next_record(&self) -> Lsn {
+        self.carry.next_record()
     }
 }
 

@@ -169,6 +169,7 @@ impl BlockSummary {
             }
             Event::EndOfRecovery { wal_level: None, .. }
             | Event::RestorePoint { .. }
+            | Event::BackupEnd { .. }
             | Event::Switch
             | Event::Other => {}
         }

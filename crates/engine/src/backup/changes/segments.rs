@@ -1,0 +1,292 @@
+//! Where the segments are: in the archive, and the last ones in `pg_wal`.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use fs_err as fs;
+use pgark_postgres::Lsn;
+use pgark_postgres::control::ControlFile;
+use pgark_postgres::wal::history::TimelineHistory;
+use pgark_postgres::wal::name::{SegmentName, SegmentSize};
+use pgark_postgres::wal::segment::{SegmentAnalysis, analyse};
+use pgark_repository::wal::{Archive, WalObject};
+use pgark_storage::ErrorKind;
+use pgark_system::termination;
+
+use super::chain::Link;
+use super::ordered::in_order;
+use super::{Stop, doubt};
+use crate::error::{Error, Result};
+
+/// So many segments before the end are compared with those in the archive, if `pg_wal` still has them.
+const COMPARED: u64 = 4;
+
+/// How many requests are under way at once, where each takes its time; and where none does.
+const REQUESTS: usize = 32;
+const LOCAL_READS: usize = 2;
+
+/// Bytes of whole segments that may be in memory at once, unless one is larger by itself.
+const WHOLE_SEGMENTS: u32 = 64 << 20;
+
+/// The segments along the history of a cluster.
+#[derive(Debug)]
+pub(super) struct Segments<'a> {
+    archive: &'a Archive<'a>,
+    control: &'a ControlFile,
+    history: &'a TimelineHistory,
+    pg_wal: PathBuf,
+    /// Segments that the server has not archived yet: `pg_wal` has them, and what it has counts.
+    unarchived: BTreeSet<SegmentName>,
+    /// The segment with the end of what is needed.
+    last: u64,
+    permits: Permits,
+}
+
+/// A segment in `pg_wal`.
+struct Local {
+    bytes: Vec<u8>,
+    analysis: SegmentAnalysis,
+    _permit: Permit,
+}
+
+impl<'a> Segments<'a> {
+    /// The segments of a cluster up to that of `end`.
+    ///
+    /// # Errors
+    /// Where the data directory can't be read.
+    pub(super) fn new(
+        archive: &'a Archive<'a>,
+        data_directory: &Path,
+        control: &'a ControlFile,
+        history: &'a TimelineHistory,
+        end: Lsn,
+    ) -> Result<Self> {
+        let size = control.wal_segment_size;
+        let pg_wal = data_directory.join("pg_wal");
+        let unarchived = unarchived(&pg_wal.join("archive_status"))?;
+        let permits = Permits::new((WHOLE_SEGMENTS / size.bytes()).max(1));
+        Ok(Self { archive, control, history, pg_wal, unarchived, last: size.segment_of(end), permits })
+    }
+
+    /// The segments from that of `start` on.
+    pub(super) fn from(&self, start: Lsn) -> RangeInclusive<u64> {
+        self.size().segment_of(start)..=self.last
+    }
+
+    /// Reads what the records of each segment change, many segments at once, and shows it to `visit` in their order.
+    ///
+    /// # Errors
+    /// Those of `visit`; a segment that is of another cluster; a repository that can't be reached.
+    pub(super) fn read_all(
+        &self,
+        numbers: RangeInclusive<u64>,
+        mut visit: impl FnMut(Link) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        let is_slow = self.archive.repository().storage().requests_ahead() > 0;
+        let workers = if is_slow { REQUESTS } else { LOCAL_READS };
+        in_order(
+            numbers,
+            workers,
+            |number| self.link(number),
+            |link| {
+                termination::check().map_err(Error::from)?;
+                visit(link)
+            },
+        )
+    }
+
+    /// The bytes of a segment.
+    ///
+    /// # Errors
+    /// It is missing or damaged.
+    pub(super) fn bytes(&self, number: u64) -> Result<Vec<u8>, Stop> {
+        let name = self.name(number)?;
+        if self.prefers_local(number, name)
+            && let Some(local) = self.local(number, name)?
+        {
+            return Ok(local.bytes);
+        }
+        match (self.look(name, data)?, self.local(number, name)?) {
+            (Ok(bytes), _) => Ok(bytes),
+            (Err(_), Some(local)) => Ok(local.bytes),
+            (Err(reason), None) => doubt(reason),
+        }
+    }
+
+    /// What the records of a segment change, or why that is not known.
+    fn link(&self, number: u64) -> Result<Link, Stop> {
+        let name = self.name(number)?;
+        let local = if self.prefers_local(number, name) { self.local(number, name)? } else { None };
+        if let Some(local) = local {
+            return match self.look(name, |object| agrees(&local, object))? {
+                Ok(true) | Err(_) => Ok(Ok(local.analysis)),
+                Ok(false) => doubt(format!(
+                    "WAL segment {name} in the archive is not the one in pg_wal: another cluster has archived to it"
+                )),
+            };
+        }
+        let archived = match self.look(name, |object| self.analysis(object))? {
+            Ok(archived) => archived,
+            Err(_) => match self.local(number, name)? {
+                Some(local) => return Ok(Ok(local.analysis)),
+                // Between the two looks the server may have archived the segment, and made another one of its file.
+                None => self.look(name, |object| self.analysis(object))?.and_then(|archived| archived),
+            },
+        };
+        match archived {
+            Ok(analysis) if !self.is_expected(&analysis, number, name) => {
+                doubt(format!("WAL segment {name} in the archive is of another cluster or timeline than its name says"))
+            }
+            link => Ok(link.map_err(|reason| format!("WAL segment {name}: {reason}"))),
+        }
+    }
+
+    /// What the archive says that a segment's records change. Where it was archived unread, it is read now.
+    fn analysis(&self, object: &WalObject<'_>) -> pgark_repository::Result<Link> {
+        if let Ok(analysis) = SegmentAnalysis::decode(&object.analysis()?) {
+            return Ok(Ok(analysis));
+        }
+        let _permit = self.permits.take();
+        Ok(analyse(&data(object)?).map_err(|error| error.to_string()))
+    }
+
+    /// Looks into the archive for a segment: what `read` finds there, or why nothing can be found.
+    fn look<T>(
+        &self,
+        name: SegmentName,
+        read: impl FnOnce(&WalObject<'_>) -> pgark_repository::Result<T>,
+    ) -> Result<Result<T, String>, Stop> {
+        match self.archive.segment(&name.to_string()).and_then(|object| read(&object)) {
+            Ok(found) => Ok(Ok(found)),
+            Err(error) if error.is_not_found() => {
+                Ok(Err(format!("WAL segment {name} is neither in pg_wal nor in the archive")))
+            }
+            Err(pgark_repository::Error::Storage(error)) if is_unreachable(error.kind()) => {
+                Err(Error::from(error).into())
+            }
+            Err(error) => Ok(Err(error.to_string())),
+        }
+    }
+
+    /// The segment in `pg_wal`, if what the file has is that segment, and all of it unless it is the last one. A server
+    /// makes new segments of old files, so that names there do not say what is in them.
+    fn local(&self, number: u64, name: SegmentName) -> Result<Option<Local>, Stop> {
+        let path = self.pg_wal.join(name.to_string());
+        let permit = self.permits.take();
+        let bytes = match fs::metadata(&path) {
+            Ok(metadata) if metadata.len() == u64::from(self.size().bytes()) => fs::read(&path),
+            Ok(_) => return Ok(None),
+            Err(error) => Err(error),
+        };
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::from(error).into()),
+        };
+        let analysis = analyse(&bytes).ok().filter(|analysis| {
+            self.is_expected(analysis, number, name) && (analysis.end.is_complete() || number == self.last)
+        });
+        Ok(analysis.map(|analysis| Local { bytes, analysis, _permit: permit }))
+    }
+
+    /// Whether `pg_wal` is asked first: for what the server has not archived, and for the last segments, to see that the
+    /// archive has the WAL of this cluster.
+    fn prefers_local(&self, number: u64, name: SegmentName) -> bool {
+        number + COMPARED > self.last || self.unarchived.contains(&name)
+    }
+
+    /// Whether a segment is the one of this name on the cluster's history.
+    fn is_expected(&self, analysis: &SegmentAnalysis, number: u64, name: SegmentName) -> bool {
+        let header = &analysis.header;
+        header.number == number
+            && header.size == self.size()
+            && header.version == self.control.version
+            && header.system_id == self.control.system_identifier
+            // A segment in which the timeline changes begins with the old one.
+            && header.timeline == self.history.timeline_at(header.start)
+            && analysis.last_timeline <= name.timeline
+    }
+
+    fn name(&self, number: u64) -> Result<SegmentName, Stop> {
+        match self.history.segment(number, self.size()) {
+            Some(name) => Ok(name),
+            None => doubt(format!("there is no WAL segment with number {number}")),
+        }
+    }
+
+    fn size(&self) -> SegmentSize {
+        self.control.wal_segment_size
+    }
+}
+
+/// Whether the archive has what `pg_wal` has. A segment that was read while it was being written has its beginning only.
+fn agrees(local: &Local, object: &WalObject<'_>) -> pgark_repository::Result<bool> {
+    if object.has_content(&local.bytes) {
+        return Ok(true);
+    }
+    if local.analysis.end.is_complete() {
+        return Ok(false);
+    }
+    let written = local.analysis.end_offset as usize;
+    Ok(data(object)?.get(..written) == local.bytes.get(..written))
+}
+
+/// The bytes of an archived segment.
+fn data(object: &WalObject<'_>) -> pgark_repository::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for block in object.data() {
+        bytes.extend_from_slice(&block?);
+    }
+    Ok(bytes)
+}
+
+/// Whether nothing else can be read from the storage either.
+fn is_unreachable(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unavailable | ErrorKind::Denied | ErrorKind::RootMissing | ErrorKind::Settings)
+}
+
+/// The segments that the server has finished and not archived yet.
+fn unarchived(archive_status: &Path) -> Result<BTreeSet<SegmentName>> {
+    let mut segments = BTreeSet::new();
+    for entry in fs::read_dir(archive_status)? {
+        let name = entry?.file_name();
+        let segment = name.to_str().and_then(|name| name.strip_suffix(".ready")).map(str::parse::<SegmentName>);
+        segments.extend(segment.and_then(Result::ok));
+    }
+    Ok(segments)
+}
+
+/// Keeps the number of whole segments in memory small.
+#[derive(Debug)]
+struct Permits {
+    give: Sender<()>,
+    take: Receiver<()>,
+}
+
+/// Given back when it is dropped.
+struct Permit(Sender<()>);
+
+impl Permits {
+    fn new(count: u32) -> Self {
+        let (give, take) = bounded(count as usize);
+        for _ in 0..count {
+            let _has_room = give.send(());
+        }
+        Self { give, take }
+    }
+
+    fn take(&self) -> Permit {
+        // It waits for a permit that is given back; the channel can't be closed, since both its ends are here.
+        let _open = self.take.recv();
+        Permit(self.give.clone())
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let _has_room = self.0.send(());
+    }
+}
