@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_and_restore_points_are_read() {
+    fn settings_restore_points_and_ends_of_backups_are_read() {
         let change = TestRecord::new(RM_XLOG, 0x60).main_data(words(&[100, 8, 10, 0, 64, 1, 0]));
         let mut point = 5_000_000_i64.to_le_bytes().to_vec();
         point.extend(b"before \xFF the\0rest");
@@ -510,6 +510,8 @@ mod tests {
             check(version, &change, &Event::ParameterChange { wal_level: WalLevel::Replica });
             let name = "before \u{FFFD} the".to_owned();
             check(version, &point, &Event::RestorePoint { name, time: at(5) });
+            let end = TestRecord::new(RM_XLOG, 0x50).main_data(0x500_0028_u64.to_le_bytes());
+            check(version, &end, &Event::BackupEnd { start: Lsn(0x500_0028) });
         }
     }
 

@@ -154,7 +154,9 @@ impl TraceSearch {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{TestRecord, TestWal, commit, message, relation};
+    use super::super::event::RM_XLOG;
+    use super::super::reader::SegmentHeader;
+    use super::super::testing::{TestRecord, TestWal, commit, message, relation, size};
     use super::*;
     use crate::Version;
 
@@ -182,5 +184,48 @@ mod tests {
         assert_eq!((from(Lsn::INVALID, 1), from(rollback, 1)), (Some(1), Some(2)));
         assert_eq!((from(Lsn(rollback.0 + 1), 1), from(Lsn(rollback.0 + 1), 2)), (None, Some(3)));
         assert_eq!(from(Lsn(crossing.0 + 1), 2), Some(4));
+    }
+
+    /// Would lose: the cluster, if what was taken on other WAL counted as its past.
+    #[test]
+    fn a_backup_is_known_by_the_record_that_it_has_left() {
+        const SEGMENT: usize = 1 << 20;
+        for lead in [1, SEGMENT - 300, SEGMENT - 200, SEGMENT - 160] {
+            let mut wal = TestWal::new(Version::V15);
+            wal.append(&message(lead));
+            let start = wal.next_lsn();
+            wal.append(&message(1));
+            let end = TestRecord::new(RM_XLOG, 0x50).main_data(start.0.to_le_bytes());
+            let began = wal.append(&end);
+            let checkpoint = TestRecord::new(RM_XLOG, 0x00).main_data([0; 88]);
+            let shutdown = wal.append(&checkpoint);
+            let other = wal.append(&message(SEGMENT));
+            let segments = wal.segments();
+            let stop = ends_at(&segments, began);
+            let search = |trace: BackupTrace| {
+                let first = segments.iter().position(|segment| {
+                    let header = SegmentHeader::parse(segment).unwrap();
+                    header.number == size().segment_of(trace.earliest())
+                });
+                let mut search = TraceSearch::new(trace);
+                segments[first.unwrap()..].iter().find_map(|segment| search.push(segment).unwrap())
+            };
+            assert_eq!(search(BackupTrace::End { start, stop }), Some(true), "{lead}");
+            assert_eq!(search(BackupTrace::End { start: Lsn(start.0 + 8), stop }), Some(false), "{lead}");
+            assert_eq!(search(BackupTrace::End { start, stop: Lsn(stop.0 + 8) }), Some(false), "{lead}");
+            assert_eq!(search(BackupTrace::Shutdown { checkpoint: shutdown }), Some(true), "{lead}");
+            assert_eq!(search(BackupTrace::Shutdown { checkpoint: began }), Some(false), "{lead}");
+            assert_eq!(search(BackupTrace::Shutdown { checkpoint: other }), Some(false), "{lead}");
+        }
+    }
+
+    /// Where the record ends that begins at `lsn`.
+    fn ends_at(segments: &[Vec<u8>], lsn: Lsn) -> Lsn {
+        let mut end = None;
+        let mut stream = RecordStream::default();
+        for segment in segments {
+            stream.push(segment, |_, record| end = end.or((record.lsn == lsn).then_some(record.end))).unwrap();
+        }
+        end.unwrap()
     }
 }

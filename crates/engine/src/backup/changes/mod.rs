@@ -135,9 +135,10 @@ fn check_reference(between: &Between<'_>) -> Result<BackupTrace, Stop> {
     if first > stop || stop > *start {
         return doubt(format!("backup set {label} reaches to {stop}, past {start}, where this backup begins"));
     }
-    Ok(match reference.online {
-        true => BackupTrace::End { start: first, stop },
-        false => BackupTrace::Shutdown { checkpoint: first },
+    Ok(if reference.online {
+        BackupTrace::End { start: first, stop }
+    } else {
+        BackupTrace::Shutdown { checkpoint: first }
     })
 }
 
@@ -167,11 +168,10 @@ fn check_trace(segments: &Segments<'_>, reference: &ManifestDocument, trace: Bac
             Err(error) => return doubt(error.to_string()),
         }
     }
-    let (label, start) = (&reference.label, &reference.start);
-    let what = if reference.online { "the end of a backup" } else { "a shutdown" };
+    let (label, stop) = (&reference.label, stop_of(reference)?);
+    let what = if reference.online { "the end of that backup" } else { "a shutdown" };
     doubt(format!(
-        "the WAL at {} has no record of {what} as backup set {label} needs it: the set is not of this cluster's past",
-        start.lsn.as_deref().unwrap_or("an unknown position")
+        "the WAL has no record of {what} at {stop}, where backup set {label} ends: the set is not of this cluster's past"
     ))
 }
 

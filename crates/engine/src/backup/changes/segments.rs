@@ -21,8 +21,8 @@ use super::ordered::in_order;
 use super::{Stop, doubt};
 use crate::error::{Error, Result};
 
-/// So many segments before the end are compared with those in the archive, if `pg_wal` still has them.
-const COMPARED: u64 = 4;
+/// So many bytes of WAL before the end are compared with the archive, as far as `pg_wal` still has them.
+const COMPARED: u32 = 256 << 20;
 
 /// How many requests are under way at once, where each takes its time; and where none does.
 const REQUESTS: usize = 32;
@@ -109,10 +109,12 @@ impl<'a> Segments<'a> {
         {
             return Ok(local.bytes);
         }
-        match (self.look(name, data)?, self.local(number, name)?) {
-            (Ok(bytes), _) => Ok(bytes),
-            (Err(_), Some(local)) => Ok(local.bytes),
-            (Err(reason), None) => doubt(reason),
+        match self.look(name, data)? {
+            Ok(bytes) => Ok(bytes),
+            Err(reason) => match self.local(number, name)? {
+                Some(local) => Ok(local.bytes),
+                None => doubt(reason),
+            },
         }
     }
 
@@ -128,29 +130,29 @@ impl<'a> Segments<'a> {
                 )),
             };
         }
-        let archived = match self.look(name, |object| self.analysis(object))? {
+        let archived = match self.look(name, |object| self.analysis(name, object))? {
             Ok(archived) => archived,
             Err(_) => match self.local(number, name)? {
                 Some(local) => return Ok(Ok(local.analysis)),
                 // Between the two looks the server may have archived the segment, and made another one of its file.
-                None => self.look(name, |object| self.analysis(object))?.and_then(|archived| archived),
+                None => self.look(name, |object| self.analysis(name, object))?.and_then(|archived| archived),
             },
         };
         match archived {
             Ok(analysis) if !self.is_expected(&analysis, number, name) => {
                 doubt(format!("WAL segment {name} in the archive is of another cluster or timeline than its name says"))
             }
-            link => Ok(link.map_err(|reason| format!("WAL segment {name}: {reason}"))),
+            link => Ok(link),
         }
     }
 
     /// What the archive says that a segment's records change. Where it was archived unread, it is read now.
-    fn analysis(&self, object: &WalObject<'_>) -> pgark_repository::Result<Link> {
+    fn analysis(&self, name: SegmentName, object: &WalObject<'_>) -> pgark_repository::Result<Link> {
         if let Ok(analysis) = SegmentAnalysis::decode(&object.analysis()?) {
             return Ok(Ok(analysis));
         }
         let _permit = self.permits.take();
-        Ok(analyse(&data(object)?).map_err(|error| error.to_string()))
+        Ok(analyse(&data(object)?).map_err(|error| format!("WAL segment {name} in the archive: {error}")))
     }
 
     /// Looks into the archive for a segment: what `read` finds there, or why nothing can be found.
@@ -195,7 +197,8 @@ impl<'a> Segments<'a> {
     /// Whether `pg_wal` is asked first: for what the server has not archived, and for the last segments, to see that the
     /// archive has the WAL of this cluster.
     fn prefers_local(&self, number: u64, name: SegmentName) -> bool {
-        number + COMPARED > self.last || self.unarchived.contains(&name)
+        let compared = u64::from(COMPARED / self.size().bytes()).max(2);
+        number + compared > self.last || self.unarchived.contains(&name)
     }
 
     /// Whether a segment is the one of this name on the cluster's history.

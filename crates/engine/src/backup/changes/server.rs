@@ -23,9 +23,8 @@ pub(super) fn fill(between: &Between<'_>, range: &Range<Lsn>) -> Result<BlockSum
     if names.is_empty() {
         return Err(None);
     }
-    let covering = covering(&names, between.history, range).map_err(|missing| {
-        Some(format!("the server's own summaries of its WAL do not reach over {missing} either"))
-    })?;
+    let covering = covering(&names, between.history, range)
+        .map_err(|missing| Some(format!("the server's own summaries of its WAL do not reach over {missing} either")))?;
     let mut summary = BlockSummary::default();
     for name in covering {
         let path = directory.join(name.to_string());
