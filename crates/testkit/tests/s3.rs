@@ -165,7 +165,7 @@ fn faults_are_as_told() {
         put(Effect::RefuseAfterwards(Refusal::INTERNAL_ERROR)),
         put(Effect::LoseObject),
         put(Effect::IgnoreConditions),
-        put(Effect::RefuseConditions),
+        put(Effect::RefuseConditions(Refusal::NOT_IMPLEMENTED)),
         put(Effect::CutRequest(3)),
         put(Effect::LoseAnswer),
         Fault::new(Effect::CutAnswer(4)).on(Call::GetObject),

@@ -21,6 +21,7 @@ impl Refusal {
     pub const EXPIRED_TOKEN: Self = Self { status: 400, code: "ExpiredToken" };
     pub const INTERNAL_ERROR: Self = Self { status: 500, code: "InternalError" };
     pub const INVALID_ACCESS_KEY: Self = Self { status: 403, code: "InvalidAccessKeyId" };
+    pub const INVALID_ARGUMENT: Self = Self { status: 400, code: "InvalidArgument" };
     pub const NO_SUCH_BUCKET: Self = Self { status: 404, code: "NoSuchBucket" };
     pub const NOT_IMPLEMENTED: Self = Self { status: 501, code: "NotImplemented" };
     pub const QUOTA_EXCEEDED: Self = Self { status: 403, code: "QuotaExceeded" };
@@ -53,6 +54,8 @@ pub enum Effect {
     RefuseAfterwards(Refusal),
     /// It is carried out, the status is 200, and the body says that it failed (`CompleteMultipartUpload` can do so).
     RefuseInside(Refusal),
+    /// A byte of the request's body is another than was sent.
+    DamageRequest,
     /// The connection is closed when so many bytes of the request's body were read. It is not carried out.
     CutRequest(usize),
     /// It is carried out, and the connection is closed instead of the answer.
@@ -70,7 +73,7 @@ pub enum Effect {
     /// Conditions are taken as if they were not there.
     IgnoreConditions,
     /// A request with a condition is refused, as by a store that does not know them.
-    RefuseConditions,
+    RefuseConditions(Refusal),
     /// A listing ends after so many names, and says that this is all.
     EndListing(usize),
     /// A byte of the answer's body is another than it was.
@@ -81,7 +84,7 @@ impl Effect {
     fn applies_to(&self, call: Call, has_condition: bool) -> bool {
         match self {
             Self::LoseObject => matches!(call, Call::PutObject | Call::UploadPart | Call::CompleteMultipartUpload),
-            Self::IgnoreConditions | Self::RefuseConditions => has_condition,
+            Self::IgnoreConditions | Self::RefuseConditions(_) => has_condition,
             Self::EndListing(_) => call == Call::ListObjects,
             _ => true,
         }

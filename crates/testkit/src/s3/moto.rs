@@ -10,7 +10,7 @@ use crate::Scratch;
 use crate::server::cache_directory;
 
 /// Serves on a free port, which it prints, until its standard input ends, and with it the test. Its arguments are the
-/// bucket to create, and for TLS the files with certificate and key.
+/// bucket to create, whether it has Object Lock and a default retention, and for TLS the files with certificate and key.
 ///
 /// moto looks at a condition and writes in two steps, so that of writers that race several may win: requests are carried
 /// out one at a time.
@@ -20,8 +20,13 @@ from werkzeug.serving import make_server
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
-bucket, *tls = sys.argv[1:]
-s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket(bucket, "us-east-1")
+bucket, lock, *tls = sys.argv[1:]
+s3 = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+made = s3.create_bucket(bucket, "us-east-1")
+if lock == "lock":
+    made.object_lock_enabled = True
+    made.versioning_status = "Enabled"
+    s3.put_object_lock_configuration(bucket, True, "GOVERNANCE", 1, 0)
 moto = DomainDispatcherApplication(create_backend_app)
 one_at_a_time = threading.Lock()
 def application(environ, start_response):
@@ -54,12 +59,17 @@ impl Moto {
 
     /// Starts it over plain HTTP.
     pub fn start() -> Self {
-        Self::launch(false)
+        Self::launch(false, false)
+    }
+
+    /// Starts it over plain HTTP, with a bucket that has Object Lock, and keeps every version for a day.
+    pub fn start_with_object_lock() -> Self {
+        Self::launch(false, true)
     }
 
     /// Starts it with TLS, and a certificate of an authority of its own for its address.
     pub fn start_https() -> Self {
-        Self::launch(true)
+        Self::launch(true, false)
     }
 
     /// Where it and Amazon's client for Python (boto3) are installed, for `PYTHONPATH`.
@@ -69,11 +79,11 @@ impl Moto {
         directory
     }
 
-    fn launch(https: bool) -> Self {
+    fn launch(https: bool, object_lock: bool) -> Self {
         let scratch = Scratch::new();
         let mut command = Command::new("python3");
         command.env("PYTHONPATH", Self::directory()).env("PYTHONDONTWRITEBYTECODE", "1");
-        command.args(["-c", PROGRAM, Self::BUCKET]);
+        command.args(["-c", PROGRAM, Self::BUCKET, if object_lock { "lock" } else { "" }]);
         let authority = https.then(|| {
             let certificate = certificate::make(&["127.0.0.1".to_owned(), "localhost".to_owned()]);
             command.arg(scratch.write("moto.crt", &certificate.chain));

@@ -123,9 +123,10 @@ impl Door {
             Some(Effect::CutRequest(bytes)) => return cut(body, bytes).await,
             _ => {}
         }
-        let content = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let mut content = body.collect().await.map_err(io::Error::other)?.to_bytes();
         match &effect {
-            Some(Effect::Refuse(refusal)) => return Ok(refuse(*refusal, is_head)),
+            Some(Effect::DamageRequest) => content = flip_byte(&content, 0),
+            Some(Effect::Refuse(refusal) | Effect::RefuseConditions(refusal)) => return Ok(refuse(*refusal, is_head)),
             Some(Effect::Delay(time)) => tokio::time::sleep(*time).await,
             _ => {}
         }
@@ -230,6 +231,16 @@ fn whole(bytes: Bytes) -> BoxBody<Bytes, io::Error> {
     http_body_util::Full::new(bytes).map_err(|never: Infallible| match never {}).boxed()
 }
 
+/// The same with one byte changed, if there is any.
+fn flip_byte(content: &[u8], offset: usize) -> Bytes {
+    let mut bytes = content.to_vec();
+    if !bytes.is_empty() {
+        let position = offset % bytes.len();
+        bytes[position] ^= 0xff;
+    }
+    bytes.into()
+}
+
 /// What becomes of an answer under `effect`.
 async fn spoil(answer: s3s::HttpResponse, effect: Option<Effect>, is_head: bool) -> io::Result<Answer> {
     let (mut parts, body) = answer.into_parts();
@@ -244,12 +255,7 @@ async fn spoil(answer: s3s::HttpResponse, effect: Option<Effect>, is_head: bool)
             parts.headers.remove(header::CONTENT_LENGTH);
             content = error_document(refusal.code).into();
         }
-        Some(Effect::FlipByte(offset)) if !content.is_empty() => {
-            let mut bytes = content.to_vec();
-            let position = offset % bytes.len();
-            bytes[position] ^= 0xff;
-            content = bytes.into();
-        }
+        Some(Effect::FlipByte(offset)) => content = flip_byte(&content, offset),
         Some(Effect::CutAnswer(bytes) | Effect::StallAnswer(bytes)) => {
             parts.headers.insert(header::CONTENT_LENGTH, content.len().into());
             let begun = content.slice(..bytes.min(content.len()));
