@@ -37,10 +37,21 @@ pub fn probe(storage: &dyn Storage) -> Result<Capabilities> {
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 return Ok(Capabilities { conditional_create: false });
             }
+            // Others answer to what they do not know as to a mistake: then the same is done without it.
+            Err(error) if error.kind() == ErrorKind::Io && replaces(storage)? => {
+                return Ok(Capabilities { conditional_create: false });
+            }
             result => conditional_create &= result?,
         }
     }
     Ok(Capabilities { conditional_create })
+}
+
+/// Whether the storage takes an object whatever is there.
+fn replaces(storage: &dyn Storage) -> Result<bool> {
+    let key = probe_key(storage)?;
+    let put = storage.put(&key, &content_of(0), PutMode::Replace);
+    Ok(put.and_then(|()| storage.delete(&key)).is_ok())
 }
 
 /// A name that no other probe uses.
@@ -113,6 +124,18 @@ mod tests {
         let storage = FaultyStorage::new(Arc::new(MemoryStorage::new()));
         storage.inject(Fault::new(Effect::Fail(ErrorKind::Unsupported)).on(Operation::Put).repeatedly());
         assert_eq!(probe(&storage).unwrap(), Capabilities { conditional_create: false });
+    }
+
+    #[test]
+    fn a_storage_that_takes_a_condition_for_a_mistake_is_found_out() {
+        let storage = FaultyStorage::new(Arc::new(MemoryStorage::new()));
+        for _ in 0..RACING_WRITERS {
+            storage.inject(Fault::new(Effect::Fail(ErrorKind::Io)).on(Operation::Put));
+        }
+        assert_eq!(probe(&storage).unwrap(), Capabilities { conditional_create: false });
+        assert!(storage.list_directory(None).unwrap().is_empty(), "the probe left something behind");
+        storage.inject(Fault::new(Effect::Fail(ErrorKind::Io)).on(Operation::Put).repeatedly());
+        assert_eq!(probe(&storage).unwrap_err().kind(), ErrorKind::Io);
     }
 
     #[test]
