@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
-use pgark_storage::ErrorKind as StorageErrorKind;
+use pgark_storage::{ErrorKind as StorageErrorKind, Origin};
 use pgark_system::termination::Terminated;
 
 /// What kind of failure it is: each has an exit code of pgBackRest's.
@@ -30,7 +30,7 @@ pub enum ErrorKind {
     Clock,
     /// Several errors, or an error of one repository among several.
     Command,
-    /// Encryption: a wrong pass phrase, or no agreement on a cipher.
+    /// Encryption: a wrong pass phrase, no agreement on a cipher, or a certificate that is not trusted.
     Crypto,
     /// The server can't be reached, or is not one that will do.
     DatabaseConnect,
@@ -60,6 +60,8 @@ pub enum ErrorKind {
     FileWrite,
     /// Bytes of a format that this program does not know.
     Format,
+    /// A storage's service can't be connected to.
+    HostConnect,
     /// A link leads to where something else belongs.
     LinkDestination,
     /// A link can't be mapped in this way.
@@ -82,11 +84,13 @@ pub enum ErrorKind {
     PathNotEmpty,
     /// PostgreSQL is running.
     PostgresRunning,
+    /// A storage's service refuses what it is asked for, or gives an answer that makes no sense.
+    Protocol,
     /// The repository is missing or unusable.
     RepositoryInvalid,
     /// Anything else.
     Runtime,
-    /// A storage does not answer, or answers with an error.
+    /// A storage does not answer, or has an error of its own.
     Service,
     /// The stop command forbids it.
     Stop,
@@ -183,21 +187,28 @@ impl StdError for Error {
 
 impl From<pgark_storage::Error> for Error {
     fn from(error: pgark_storage::Error) -> Self {
-        let kind = match error.kind() {
-            StorageErrorKind::NotFound => ErrorKind::FileMissing,
-            StorageErrorKind::RootMissing => ErrorKind::PathMissing,
-            StorageErrorKind::Denied => ErrorKind::FileOpen,
-            StorageErrorKind::NoSpace => ErrorKind::FileWrite,
-            StorageErrorKind::TooShort | StorageErrorKind::TooLarge => ErrorKind::Checksum,
-            StorageErrorKind::Unavailable => ErrorKind::Service,
-            StorageErrorKind::Settings => ErrorKind::OptionInvalidValue,
-            StorageErrorKind::AlreadyExists | StorageErrorKind::Unsupported | StorageErrorKind::Invalid => {
-                ErrorKind::RepositoryInvalid
-            }
-            StorageErrorKind::Io => ErrorKind::FileRead,
-        };
+        let kind = kind_of_storage(error.kind(), error.origin());
         let hint = error.hint().map(ToString::to_string);
         Self { kind, message: error.to_string(), hints: hint.into_iter().collect(), source: Some(Box::new(error)) }
+    }
+}
+
+/// What kind of failure it is when a storage fails. What a service refuses, for whatever reason, is one kind.
+fn kind_of_storage(kind: StorageErrorKind, origin: Origin) -> ErrorKind {
+    use StorageErrorKind as Kind;
+    match (kind, origin) {
+        (_, Origin::NoConnection) => ErrorKind::HostConnect,
+        (_, Origin::Certificate) => ErrorKind::Crypto,
+        (Kind::NotFound, _) => ErrorKind::FileMissing,
+        (Kind::TooShort | Kind::TooLarge, _) => ErrorKind::Checksum,
+        (Kind::Unavailable, _) => ErrorKind::Service,
+        (Kind::AlreadyExists | Kind::Unsupported | Kind::Invalid, _) => ErrorKind::RepositoryInvalid,
+        (_, Origin::Service) => ErrorKind::Protocol,
+        (Kind::RootMissing, Origin::Here) => ErrorKind::PathMissing,
+        (Kind::Denied, Origin::Here) => ErrorKind::FileOpen,
+        (Kind::NoSpace, Origin::Here) => ErrorKind::FileWrite,
+        (Kind::Settings, Origin::Here) => ErrorKind::OptionInvalidValue,
+        (Kind::Io, Origin::Here) => ErrorKind::FileRead,
     }
 }
 

@@ -38,11 +38,25 @@ pub enum ErrorKind {
     Io,
 }
 
+/// Who says that an operation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The operating system, or pgark itself.
+    Here,
+    /// Nobody: no connection was made to the service.
+    NoConnection,
+    /// The service is not trusted to be the one that is meant.
+    Certificate,
+    /// The service, by its answer.
+    Service,
+}
+
 /// A failed operation on a storage: which one, on which object, where, and why (its source).
 #[derive(Debug, thiserror::Error)]
 #[error("failed to {operation} {}{storage}", subject(*operation, key.as_ref()))]
 pub struct Error {
     kind: ErrorKind,
+    origin: Origin,
     operation: Operation,
     key: Option<Key>,
     storage: String,
@@ -60,7 +74,15 @@ impl Error {
         storage: String,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self { kind, operation, key: key.cloned(), storage, source: source.into(), hint: None }
+        let (key, source) = (key.cloned(), source.into());
+        Self { kind, origin: Origin::Here, operation, key, storage, source, hint: None }
+    }
+
+    /// Told by somebody else than the operating system.
+    #[must_use]
+    pub fn with_origin(mut self, origin: Origin) -> Self {
+        self.origin = origin;
+        self
     }
 
     /// With what to do next, where the driver knows better than the kind tells.
@@ -73,6 +95,11 @@ impl Error {
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// Who says so.
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// What was being done.

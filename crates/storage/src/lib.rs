@@ -43,7 +43,7 @@ use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
-pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::error::{Error, ErrorKind, Origin, Result};
 pub use crate::key::{Key, KeyError};
 pub use crate::local::LocalStorage;
 pub use crate::memory::MemoryStorage;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Origin};
 use crate::key::Key;
 use crate::operation::Operation;
 
@@ -21,6 +21,7 @@ pub(crate) enum Retry {
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
+    pub(crate) origin: Origin,
     pub(crate) retry: Retry,
     /// The code of the service, such as `NoSuchKey`, where it gave one.
     pub(crate) code: Option<String>,
@@ -33,7 +34,14 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure that will be the same at another attempt.
     pub(crate) fn new(kind: ErrorKind, reason: impl Into<String>) -> Self {
-        Self { kind, retry: Retry::Never, code: None, object: None, reason: reason.into(), hint: None }
+        let origin = Origin::Here;
+        Self { kind, origin, retry: Retry::Never, code: None, object: None, reason: reason.into(), hint: None }
+    }
+
+    #[must_use]
+    pub(crate) fn origin(mut self, origin: Origin) -> Self {
+        self.origin = origin;
+        self
     }
 
     #[must_use]
@@ -69,7 +77,7 @@ impl Failure {
 
     /// The error of an operation of a storage.
     pub(crate) fn of(self, operation: Operation, key: Option<&Key>, storage: String) -> Error {
-        let error = Error::new(self.kind, operation, key, storage, self.reason);
+        let error = Error::new(self.kind, operation, key, storage, self.reason).with_origin(self.origin);
         match self.hint {
             Some(hint) => error.with_hint(hint),
             None => error,

@@ -35,7 +35,7 @@ use super::failure::{Failure, Retry};
 use super::pace::{Pace, PacedBody};
 use super::tls::{self, Trust};
 use super::traffic;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Origin};
 
 /// The longest time to make a connection, of which several may be tried within the io-timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -236,6 +236,7 @@ fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, Failure> {
 pub(crate) struct Broken {
     reason: String,
     kind: ErrorKind,
+    origin: Origin,
     retry: Retry,
     hint: Option<&'static str>,
 }
@@ -250,7 +251,7 @@ impl StdError for Broken {}
 
 impl Broken {
     fn new(reason: impl Into<String>, retry: Retry) -> Self {
-        Self { reason: reason.into(), kind: ErrorKind::Unavailable, retry, hint: None }
+        Self { reason: reason.into(), kind: ErrorKind::Unavailable, origin: Origin::Here, retry, hint: None }
     }
 
     fn into_error(self) -> HttpError {
@@ -258,7 +259,7 @@ impl Broken {
     }
 
     pub(crate) fn to_failure(&self) -> Failure {
-        let failure = Failure::new(self.kind, self.reason.clone()).retry(self.retry);
+        let failure = Failure::new(self.kind, self.reason.clone()).origin(self.origin).retry(self.retry);
         match self.hint {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -303,25 +304,29 @@ fn unsent(error: &hyper_util::client::legacy::Error) -> HttpError {
     } else {
         Broken::new(format!("no connection: {reason}"), Retry::Unreached)
     };
-    broken.into_error()
+    Broken { origin: Origin::NoConnection, ..broken }.into_error()
 }
 
 /// The error of a connection whose other end is not trusted, or speaks no TLS.
 fn untrusted(error: &rustls::Error) -> Broken {
-    let (reason, hint) = match error {
+    let (origin, reason, hint) = match error {
         rustls::Error::InvalidCertificate(flaw) => (
+            Origin::Certificate,
             format!("its certificate is not trusted: {flaw}"),
             "name the authority that issued it by repoN-storage-ca-file, and make sure that the endpoint's name is the certificate's",
         ),
-        rustls::Error::InvalidMessage(_) => {
-            (format!("it does not speak TLS: {error}"), "an endpoint without TLS is written http://host:port")
-        }
+        rustls::Error::InvalidMessage(_) => (
+            Origin::Here,
+            format!("it does not speak TLS: {error}"),
+            "an endpoint without TLS is written http://host:port",
+        ),
         _ => (
+            Origin::Here,
             format!("no TLS connection: {error}"),
             "check that the endpoint is the right one and speaks TLS 1.2 or 1.3",
         ),
     };
-    Broken { hint: Some(hint), ..Broken::new(reason, Retry::Never) }
+    Broken { origin, hint: Some(hint), ..Broken::new(reason, Retry::Never) }
 }
 
 /// The errors that `error` is made of, outermost first.

@@ -5,29 +5,29 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::header::{CONTENT_LENGTH, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use md5::{Digest, Md5};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsAuthorizer, AwsCredentialProvider};
-use object_store::client::{HttpRequestBody, HttpService};
+use object_store::client::{HttpRequestBody, HttpResponse, HttpService};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
-use object_store::multipart::{MultipartStore, PartId};
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{
-    Extensions, GetOptions, GetRange, ObjectMeta, ObjectStore, PutMode as StorePutMode, PutMultipartOptions,
-    PutOptions, PutPayload, RetryConfig, TagSet,
+    Extensions, GetOptions, GetRange, ObjectMeta, ObjectStore, PutMultipartOptions, RetryConfig, TagSet,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::settings::{S3Settings, ServerEncryption};
+use super::settings::{S3Settings, ServerEncryption, header};
 use super::{credentials, document, failure};
 use crate::error::ErrorKind;
 use crate::network::{AnswerLimit, Failure, Transport};
 
 /// The most objects that S3 deletes in one request.
 pub(super) const DELETED_AT_ONCE: usize = 1000;
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 /// How names are written in addresses and signatures; slashes stay.
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 /// How values are written in the query of addresses.
@@ -58,10 +58,14 @@ pub(super) struct S3Client {
     region: String,
     requester_pays: bool,
     tags: TagSet,
+    /// What a request says that writes an object, or a part of one.
+    of_object: HeaderMap,
+    of_part: HeaderMap,
 }
 
 impl S3Client {
     pub(super) fn new(settings: &S3Settings) -> Result<Self, Failure> {
+        settings.check()?;
         let transport = Transport::new(&settings.route())?;
         let credentials = credentials::provider(&settings.credentials, &settings.trust, settings.io_timeout)?;
         let bucket_url = settings.bucket_url();
@@ -86,6 +90,10 @@ impl S3Client {
         for (name, value) in &settings.tags {
             tags.push(name, value);
         }
+        let mut of_object = settings.encryption.headers_of_object()?;
+        if !tags.is_empty() {
+            of_object.insert("x-amz-tagging", header(tags.encoded())?);
+        }
         Ok(Self {
             store,
             transport,
@@ -94,6 +102,8 @@ impl S3Client {
             region: settings.region.clone(),
             requester_pays: settings.requester_pays,
             tags,
+            of_object,
+            of_part: settings.encryption.headers_of_part()?,
         })
     }
 
@@ -134,10 +144,12 @@ impl S3Client {
 
     /// Writes an object, if it is absent or whatever is there.
     pub(super) async fn put(&self, path: &Path, bytes: Bytes, only_if_absent: bool) -> Result<(), Failure> {
-        let mode = if only_if_absent { StorePutMode::Create } else { StorePutMode::Overwrite };
-        let options = PutOptions { mode, tags: self.tags.clone(), ..PutOptions::default() };
-        let put = self.store.put_opts(path, PutPayload::from_bytes(bytes), options).await;
-        put.map(drop).map_err(|error| failure::of_store(&error))
+        let mut headers = self.of_object.clone();
+        if only_if_absent {
+            headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
+        }
+        headers.insert(CONTENT_MD5, checksum(&bytes));
+        self.ask(Method::PUT, Some(path), &[], headers, bytes).await.map(drop)
     }
 
     /// One page of the names that begin with `prefix`, from the one that `token` stands for.
@@ -168,10 +180,7 @@ impl S3Client {
     /// Deletes objects in one request, at most [`DELETED_AT_ONCE`], absent or not.
     pub(super) async fn delete_all(&self, paths: &[Path]) -> Result<(), Failure> {
         let document = Bytes::from(document::deletion(paths.iter().map(Path::as_ref)));
-        // S3 wants a checksum of this request, and this is the one that every service knows.
-        let mut headers = HeaderMap::new();
-        let checksum = BASE64_STANDARD.encode(Md5::digest(&document));
-        headers.insert("content-md5", HeaderValue::from_str(&checksum).expect("base64 is ASCII"));
+        let headers = HeaderMap::from_iter([(CONTENT_MD5, checksum(&document))]);
         let answer = self.ask(Method::POST, None, &[("delete", "")], headers, document).await?;
         match document::deletion_errors(&answer)?.into_iter().next() {
             None => Ok(()),
@@ -195,8 +204,13 @@ impl S3Client {
 
     /// Sends one part, counted from 0; gives what the service calls it.
     pub(super) async fn put_part(&self, path: &Path, id: &str, index: usize, bytes: Bytes) -> Result<String, Failure> {
-        let part = self.store.put_part(path, &id.to_owned(), index, PutPayload::from_bytes(bytes)).await;
-        part.map(|PartId { content_id }| content_id).map_err(|error| failure::of_store(&error))
+        let mut headers = self.of_part.clone();
+        headers.insert(CONTENT_MD5, checksum(&bytes));
+        let number = (index + 1).to_string();
+        let query = [("partNumber", number.as_str()), ("uploadId", id)];
+        let answer = self.send(Method::PUT, Some(path), &query, headers, bytes).await?;
+        let name = answer.headers().get(ETAG).and_then(|name| name.to_str().ok());
+        name.map(ToOwned::to_owned).ok_or_else(|| failure::not_s3("it does not name the part"))
     }
 
     /// Makes an object of the parts.
@@ -229,9 +243,20 @@ impl S3Client {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Bytes, Failure> {
-        let request = self.signed(method, path, query, headers, body).await?;
-        let answer = self.transport.call(request).await.map_err(|error| failure::of_http(&error))?;
+        let answer = self.send(method, path, query, headers, body).await?;
         Ok(answer.into_body().collect().await.map_err(|error| failure::of_http(&error))?.to_bytes())
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: Option<&Path>,
+        query: &[(&str, &str)],
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<HttpResponse, Failure> {
+        let request = self.signed(method, path, query, headers, body).await?;
+        self.transport.call(request).await.map_err(|error| failure::of_http(&error))
     }
 
     async fn signed(
@@ -268,6 +293,13 @@ pub(super) struct Part {
     pub(super) bytes: Bytes,
     /// Of the whole object.
     pub(super) meta: Meta,
+}
+
+/// What S3 wants to see of an object for a bucket with Object Lock, and of a request to delete several: of its checksums
+/// the one that every service knows.
+fn checksum(bytes: &Bytes) -> HeaderValue {
+    let checksum = BASE64_STANDARD.encode(Md5::digest(bytes));
+    HeaderValue::from_str(&checksum).expect("base64 is ASCII")
 }
 
 /// In whole seconds, as not all answers have more.

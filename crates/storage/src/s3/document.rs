@@ -3,7 +3,7 @@
 use quick_xml::escape::escape;
 use serde::Deserialize;
 
-use crate::error::ErrorKind;
+use super::failure::not_s3;
 use crate::network::Failure;
 
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
@@ -73,9 +73,8 @@ pub(super) fn uploads(answer: &[u8]) -> Result<Vec<(String, String)>, Failure> {
 }
 
 fn parse<'de, T: Deserialize<'de>>(answer: &'de [u8]) -> Result<T, Failure> {
-    let unreadable = |error: String| Failure::new(ErrorKind::Io, format!("the answer is not one of S3: {error}"));
-    let text = std::str::from_utf8(answer).map_err(|error| unreadable(error.to_string()))?;
-    quick_xml::de::from_str(text).map_err(|error| unreadable(error.to_string()))
+    let text = std::str::from_utf8(answer).map_err(|error| not_s3(&error.to_string()))?;
+    quick_xml::de::from_str(text).map_err(|error| not_s3(&error.to_string()))
 }
 
 #[cfg(test)]

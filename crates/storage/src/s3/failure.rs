@@ -6,8 +6,9 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::document::ObjectError;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Origin};
 use crate::network::{Broken, Failure, Rejection, Retry, find};
+use crate::operation::Operation;
 
 /// The header by which S3 tells where a bucket is.
 const REGION_HEADER: &str = "x-amz-bucket-region";
@@ -27,10 +28,13 @@ struct Document {
 
 /// What an error of the client means.
 pub(super) fn of_store(error: &object_store::Error) -> Failure {
-    of(error).unwrap_or_else(|| {
-        // The client could not understand the answer.
-        Failure::new(ErrorKind::Io, format!("the answer is not one of S3: {error}")).hint(NOT_S3)
-    })
+    // What is none of ours is the client's: it could not understand the answer.
+    of(error).unwrap_or_else(|| not_s3(&error.to_string()))
+}
+
+/// The failure of an answer that S3 would not give.
+pub(super) fn not_s3(what: &str) -> Failure {
+    Failure::new(ErrorKind::Io, format!("the answer is not one of S3: {what}")).origin(Origin::Service).hint(NOT_S3)
 }
 
 /// What an error of the transport means.
@@ -81,7 +85,7 @@ fn classify(status: StatusCode, document: &Document, region_header: Option<&str>
     {
         reason = format!("{reason}; the bucket is in region '{region}'");
     }
-    let failure = Failure::new(kind, reason).retry(retry).code(code);
+    let failure = Failure::new(kind, reason).origin(Origin::Service).retry(retry).code(code);
     match hint(status, code.unwrap_or_default(), region, document.endpoint.as_deref()) {
         Some(hint) => failure.hint(hint),
         None => failure,
@@ -140,6 +144,23 @@ fn meaning(status: StatusCode, code: &str) -> (ErrorKind, Retry) {
     }
 }
 
+/// What to do where the service denies an operation.
+pub(super) fn right(operation: Operation) -> &'static str {
+    match operation {
+        Operation::List | Operation::ListDirectory => "the key needs the right s3:ListBucket on the bucket",
+        Operation::Put | Operation::Create | Operation::Write | Operation::Finish => {
+            "the key needs the rights s3:GetObject and s3:PutObject on the objects, and s3:PutObjectTagging where repoN-storage-tag is set"
+        }
+        Operation::Delete => "the key needs the right s3:DeleteObject on the objects",
+        Operation::Sweep => {
+            "the key needs the rights s3:ListBucketMultipartUploads on the bucket and s3:AbortMultipartUpload on the objects"
+        }
+        _ => {
+            "the key needs the right s3:GetObject on the objects; without s3:ListBucket on the bucket this is also the answer for an object that is absent"
+        }
+    }
+}
+
 fn hint(status: StatusCode, code: &str, region: Option<&str>, endpoint: Option<&str>) -> Option<String> {
     let hint = match code {
         "NoSuchBucket" => {
@@ -147,9 +168,6 @@ fn hint(status: StatusCode, code: &str, region: Option<&str>, endpoint: Option<&
         }
         "NoSuchUpload" => {
             "the service has given up the upload before it was finished: look for a rule of the bucket that does so after too short a time"
-        }
-        "AccessDenied" => {
-            "the key needs the rights s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on the objects and s3:ListBucket on the bucket; without s3:ListBucket this is also the answer for an object that is absent"
         }
         "InvalidAccessKeyId" => "the service does not know the access key: check repoN-s3-key and repoN-s3-endpoint",
         "SignatureDoesNotMatch" => "the secret is not the access key's: check repoN-s3-key-secret",
@@ -208,7 +226,7 @@ mod tests {
     }
 
     fn hint_of(failure: Failure) -> String {
-        let error = failure.of(crate::Operation::Get, None, "x".into());
+        let error = failure.of(Operation::Get, None, "x".into());
         error.hint().unwrap_or_default().to_owned()
     }
 
@@ -251,7 +269,7 @@ mod tests {
     #[test]
     fn what_will_not_pass_is_told_at_once_with_the_next_step() {
         for (status, code, kind, next) in [
-            (403, "AccessDenied", ErrorKind::Denied, "s3:ListBucket"),
+            (403, "AccessDenied", ErrorKind::Denied, ""),
             (403, "InvalidAccessKeyId", ErrorKind::Denied, "repoN-s3-key "),
             (403, "SignatureDoesNotMatch", ErrorKind::Denied, "repoN-s3-key-secret"),
             (403, "RequestTimeTooSkewed", ErrorKind::Denied, "clock"),

@@ -88,6 +88,8 @@ impl S3Storage {
 impl Bucket {
     fn error(&self, failure: Failure, operation: Operation, key: Option<&Key>) -> Error {
         let named = failure.object.as_deref().and_then(|name| self.key(name));
+        let is_denied = failure.is_code("AccessDenied");
+        let failure = if is_denied { failure.hint(failure::right(operation)) } else { failure };
         failure.of(operation, named.as_ref().or(key), self.description.clone())
     }
 
@@ -325,7 +327,10 @@ impl Storage for S3Storage {
         match swept {
             // Not all may do it, not all services can; it is the same to readers, and rules of the bucket do it too.
             Err(failure) if matches!(failure.kind, ErrorKind::Denied | ErrorKind::Unsupported) => {
-                tracing::warn!("uploads below '{prefix}' that were broken off can't be removed: {failure}");
+                let hint = failure::right(Operation::Sweep);
+                tracing::warn!(
+                    "uploads below '{prefix}' that were broken off can't be removed: {failure}\nHINT: {hint}"
+                );
                 Ok(())
             }
             swept => swept.map_err(|failure| bucket.error(failure, Operation::Sweep, Some(prefix))),

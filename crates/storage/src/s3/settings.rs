@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use md5::{Digest, Md5};
 use pgark_system::pace::Pacer;
+use url::Url;
+use zeroize::Zeroizing;
 
 use super::credentials::CredentialSettings;
-use crate::network::{Endpoint, Route, Scheme, Trust};
+use crate::error::ErrorKind;
+use crate::network::{Endpoint, Failure, Route, Scheme, Trust};
 use crate::secret::Secret;
 
 /// Where a repository in S3 is and how to reach it.
@@ -61,11 +68,69 @@ pub enum ServerEncryption {
     CustomerKey(Secret),
 }
 
+impl ServerEncryption {
+    /// What a request says that writes an object.
+    pub(super) fn headers_of_object(&self) -> Result<HeaderMap, Failure> {
+        match self {
+            Self::ManagedKey(key) => Ok(HeaderMap::from_iter([
+                (HeaderName::from_static("x-amz-server-side-encryption"), HeaderValue::from_static("aws:kms")),
+                (HeaderName::from_static("x-amz-server-side-encryption-aws-kms-key-id"), header(key)?),
+            ])),
+            Self::Default | Self::CustomerKey(_) => self.headers_of_part(),
+        }
+    }
+
+    /// What a request says that writes a part of an object: the service does not keep a customer's key.
+    pub(super) fn headers_of_part(&self) -> Result<HeaderMap, Failure> {
+        let Self::CustomerKey(key) = self else { return Ok(HeaderMap::new()) };
+        let bytes = BASE64_STANDARD.decode(key.expose()).map(Zeroizing::new).map_err(|_| {
+            Failure::new(ErrorKind::Settings, "the customer's key is not written in base64")
+                .hint("check repoN-s3-sse-customer-key")
+        })?;
+        let name = |part| format!("x-amz-server-side-encryption-customer-{part}").parse().expect("it is a name");
+        Ok(HeaderMap::from_iter([
+            (name("algorithm"), HeaderValue::from_static("AES256")),
+            (name("key"), header(key.expose())?),
+            (name("key-md5"), header(&BASE64_STANDARD.encode(Md5::digest(&*bytes)))?),
+        ]))
+    }
+}
+
+/// The value of a header, which may be a secret.
+pub(super) fn header(text: &str) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        Failure::new(ErrorKind::Settings, "a tag or a key for encryption has characters that can't be sent")
+            .hint("check repoN-storage-tag, repoN-s3-kms-key-id and repoN-s3-sse-customer-key")
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 impl S3Settings {
     /// The size of parts where none is configured.
     pub const PART_SIZE: usize = 8 << 20;
     /// The least size of a part that S3 takes.
     pub const PART_SIZE_MIN: usize = 5 << 20;
+
+    /// Checks what becomes part of addresses and headers; what a service takes is for the service to say.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let refused = |what: &str, value: &str| {
+            Failure::new(ErrorKind::Settings, format!("'{}' can't be the name of a {what}", value.escape_debug()))
+                .hint(format!("check repoN-s3-{what}"))
+        };
+        let is_region = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if self.region.is_empty() || !self.region.bytes().all(is_region) {
+            return Err(refused("region", &self.region));
+        }
+        // In a path a bucket may also be named with its tenant: `tenant:bucket`.
+        let is_bucket = |byte: u8| is_region(byte) || (byte == b':' && self.style == UriStyle::Path);
+        if self.bucket.is_empty() || !self.bucket.bytes().all(is_bucket) {
+            return Err(refused("bucket", &self.bucket));
+        }
+        // A name that is none once its international letters are decoded.
+        let is_address = Url::parse(&self.bucket_url()).is_ok();
+        if is_address { Ok(()) } else { Err(refused("endpoint", &self.bucket_url())) }
+    }
 
     /// The address of the bucket.
     pub(super) fn bucket_url(&self) -> String {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use object_store::aws::AwsCredential;
 use serde::Deserialize;
 
-use super::Fetched;
+use super::{Fetched, unsendable};
 use crate::error::ErrorKind;
 use crate::network::Failure;
 
@@ -77,7 +77,10 @@ fn usable(keys: Keys, source: &str) -> Result<Fetched, Failure> {
         secret_key: present(keys.secret_access_key, "SecretAccessKey")?,
         token: keys.session_token.filter(|token| !token.is_empty()),
     };
-    Ok(Fetched { credential: Arc::new(credential), expires: keys.expiration })
+    match unsendable(&credential) {
+        None => Ok(Fetched { credential: Arc::new(credential), expires: keys.expiration }),
+        Some(what) => Err(unusable(source, &format!("no keys: {what} has characters that no key has"))),
+    }
 }
 
 fn unusable(source: &str, what: &str) -> Failure {
@@ -134,6 +137,11 @@ mod tests {
             format!(r#"{{"Version":2,"AccessKeyId":"A","SecretAccessKey":"{SECRET}"}}"#),
             format!(r#"{{"AccessKeyId":"A","SecretAccessKey":"{SECRET}","Expiration":"{SECRET}"}}"#),
             r#"{"AccessKeyId":"A","SecretAccessKey":""}"#.to_owned(),
+            format!(
+                r#"{{"AccessKeyId":"A","SecretAccessKey":"{SECRET}
+"}}"#
+            ),
+            format!(r#"{{"AccessKeyId":"A","SecretAccessKey":"S","SessionToken":"{SECRET}é"}}"#),
             r#"{"Code":"AssumeRoleUnauthorizedAccess","Message":"x"}"#.to_owned(),
             String::new(),
             SECRET.to_owned(),

@@ -120,7 +120,8 @@ fn no_keys(what: &str, source: &KeySource, failure: &Failure) -> Failure {
         KeySource::Process { .. } => "check repoN-s3-process-cmd",
     };
     let kind = if failure.retry == Retry::Never { ErrorKind::Denied } else { ErrorKind::Unavailable };
-    Failure::new(kind, format!("{what} gives no keys: {failure}")).retry(unreached(failure.retry)).hint(hint)
+    let reason = format!("{what} gives no keys: {failure}");
+    Failure::new(kind, reason).origin(failure.origin).retry(unreached(failure.retry)).hint(hint)
 }
 
 /// Nothing was asked of S3 yet.

@@ -19,6 +19,7 @@ use pgark_system::clock;
 use pgark_system::pace::Pacer;
 use tokio::sync::Mutex;
 
+use crate::error::ErrorKind;
 use crate::network::{Endpoint, Failure, Route, Transport, Trust};
 use crate::secret::Secret;
 
@@ -87,6 +88,10 @@ pub(super) fn provider(
                 secret_key: secret.expose().to_owned(),
                 token: token.as_ref().map(|token| token.expose().to_owned()),
             };
+            if let Some(what) = unsendable(&credential) {
+                return Err(Failure::new(ErrorKind::Settings, format!("{what} has characters that no key has"))
+                    .hint("look for what was copied along with repoN-s3-key, repoN-s3-key-secret or repoN-s3-token"));
+            }
             return Ok(Arc::new(StaticCredentialProvider::new(credential)));
         }
         CredentialSettings::From(source) => source.clone(),
@@ -97,6 +102,18 @@ pub(super) fn provider(
     let transport = Transport::new(&Route { proxy: None, trust, io_timeout: io_timeout_of_source, pacer })?;
     let fetcher = Fetcher { source, transport, io_timeout };
     Ok(Arc::new(Renewed { fetcher, kept: Mutex::new(None) }))
+}
+
+/// Which part of a key can't be sent, if any: they are all printable ASCII.
+fn unsendable(credential: &AwsCredential) -> Option<&'static str> {
+    let fits = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    let AwsCredential { key_id, secret_key, token } = credential;
+    match token {
+        _ if !fits(key_id) => Some("the id of the access key"),
+        _ if !fits(secret_key) => Some("the secret access key"),
+        Some(token) if !fits(token) => Some("the session token"),
+        _ => None,
+    }
 }
 
 /// Keys as they were fetched.

@@ -1,45 +1,9 @@
 //! Removing objects from S3, and what was left of uploads.
 
-#![expect(clippy::unwrap_used, reason = "tests, and what they share")]
-
-use std::time::Duration;
-
-use pgark_storage::s3::{CredentialSettings, ServerEncryption, UriStyle};
-use pgark_storage::{Endpoint, ErrorKind, Key, S3Settings, S3Storage, Secret, Storage, Trust};
-use pgark_system::pace::Pacer;
+use pgark_storage::{ErrorKind, Key, S3Settings, S3Storage, Storage};
 use pgark_testkit::s3::{Call, Effect, Fault, Policy, Refusal, S3Server};
 
-fn settings(server: &S3Server) -> S3Settings {
-    let credentials = server.credentials();
-    S3Settings {
-        endpoint: Endpoint::parse(&server.url()).unwrap(),
-        region: server.region().to_owned(),
-        bucket: S3Server::BUCKET.to_owned(),
-        style: UriStyle::Path,
-        path: "/repository".to_owned(),
-        proxy: None,
-        trust: Trust::System,
-        credentials: CredentialSettings::Keys {
-            key: Secret::new(&credentials.access_key),
-            secret: Secret::new(&credentials.secret),
-            token: None,
-        },
-        encryption: ServerEncryption::Default,
-        tags: Vec::new(),
-        requester_pays: false,
-        part_size: S3Settings::PART_SIZE_MIN,
-        io_timeout: Duration::from_secs(30),
-        pacer: Pacer::unlimited(),
-    }
-}
-
-fn open(server: &S3Server) -> S3Storage {
-    S3Storage::open(&settings(server)).unwrap()
-}
-
-fn key(text: &str) -> Key {
-    Key::parse(text).unwrap()
-}
+use crate::common::{key, open};
 
 /// A policy that allows these actions on everything.
 fn only(actions: &[&str]) -> Policy {

@@ -1,38 +1,21 @@
 //! Credentials that are fetched, and fetched anew before they expire.
 
-#![expect(clippy::unwrap_used, reason = "tests, and what they share")]
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use fs_err as fs;
-use pgark_storage::s3::{CredentialSettings, KeySource, ServerEncryption, UriStyle};
-use pgark_storage::{Endpoint, ErrorKind, Key, PutMode, S3Settings, S3Storage, Storage, Trust};
-use pgark_system::pace::Pacer;
+use pgark_storage::s3::{CredentialSettings, KeySource};
+use pgark_storage::{Endpoint, ErrorKind, Key, PutMode, S3Settings, S3Storage, Secret, Storage};
 use pgark_testkit::s3::{Credentials, S3Server};
 
+use crate::common::settings;
+
 fn open(server: &S3Server, source: KeySource) -> S3Storage {
-    let settings = S3Settings {
-        endpoint: Endpoint::parse(&server.url()).unwrap(),
-        region: server.region().to_owned(),
-        bucket: S3Server::BUCKET.to_owned(),
-        style: UriStyle::Path,
-        path: "/repository".to_owned(),
-        proxy: None,
-        trust: Trust::System,
-        credentials: CredentialSettings::From(source),
-        encryption: ServerEncryption::Default,
-        tags: Vec::new(),
-        requester_pays: false,
-        part_size: S3Settings::PART_SIZE_MIN,
-        io_timeout: Duration::from_secs(30),
-        pacer: Pacer::unlimited(),
-    };
-    S3Storage::open(&settings).unwrap()
+    let credentials = CredentialSettings::From(source);
+    S3Storage::open(&S3Settings { credentials, ..settings(server) }).unwrap()
 }
 
 fn put(storage: &S3Storage, name: &str) -> pgark_storage::Result<()> {
@@ -191,4 +174,32 @@ fn who_gets_no_keys_is_told_where_they_were_to_come_from() {
         assert!(error.hint().is_some());
     }
     assert!(server.requests().is_empty());
+}
+
+#[test]
+fn keys_with_characters_that_no_key_has_are_refused_without_being_shown() {
+    let server = S3Server::start();
+    let good = server.credentials();
+    let keys = |key: &str, secret: &str, token: Option<&str>| CredentialSettings::Keys {
+        key: Secret::new(key),
+        secret: Secret::new(secret),
+        token: token.map(Secret::new),
+    };
+    let (key, secret) = (good.access_key.as_str(), good.secret.as_str());
+    for (credentials, what) in [
+        (keys(&format!("{key}\n"), secret, None), "id of the access key"),
+        (keys("Schl\u{fc}ssel", secret, None), "id of the access key"),
+        (keys(key, &format!("{secret}\r\n"), None), "secret access key"),
+        (keys(key, secret, Some("a token\u{1}")), "session token"),
+    ] {
+        let error = S3Storage::open(&S3Settings { credentials, ..settings(&server) }).unwrap_err();
+        let reason = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(error.kind(), ErrorKind::Settings, "{reason}");
+        assert!(reason.contains(what) && !format!("{error:?}").contains(secret), "{error:?}");
+    }
+    let document = json(&Credentials { token: Some("t\u{f6}ken".into()), ..good.clone() }, "Token", LATER);
+    let agent = Agent::start(document);
+    let storage = open(&server, KeySource::Container { url: agent.url(), token_file: None });
+    let error = put(&storage, "a").unwrap_err();
+    assert!(format!("{error:?}").contains("session token") && !format!("{error:?}").contains("ken\""), "{error:?}");
 }

@@ -1,0 +1,40 @@
+//! What every driver promises.
+
+use std::cell::Cell;
+
+use pgark_storage::conformance::run;
+use pgark_storage::{S3Settings, S3Storage, Storage, Trust};
+use pgark_testkit::s3::{Moto, S3Server};
+
+use crate::common::{in_moto, settings};
+
+/// Gives a repository of its own each time.
+fn numbered(settings: S3Settings) -> impl Fn() -> Box<dyn Storage> {
+    let number = Cell::new(0);
+    move || {
+        number.set(number.get() + 1);
+        let path = format!("/repository/{}", number.get());
+        Box::new(S3Storage::open(&S3Settings { path, ..settings.clone() }).unwrap())
+    }
+}
+
+#[test]
+fn keeps_what_every_driver_promises() {
+    let server = S3Server::start();
+    // So that listings have several pages.
+    server.set_page_size(3);
+    run(numbered(settings(&server)));
+}
+
+#[test]
+fn keeps_it_with_tls_and_object_lock() {
+    let server = S3Server::builder().https().object_lock().start();
+    let trust = Trust::Authorities { file: Some(server.authority().to_owned()), directory: None };
+    run(numbered(S3Settings { trust, ..settings(&server) }));
+}
+
+#[test]
+fn keeps_it_in_moto() {
+    let moto = Moto::start();
+    run(numbered(in_moto(&moto)));
+}
