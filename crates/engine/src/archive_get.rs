@@ -88,14 +88,14 @@ fn get(
 ) -> Result<bool> {
     let repository = from.open_for(&settings.stanza)?;
     let stanza = Stanza::open(&repository, &settings.stanza)?;
-    let Some(cluster) = stanza.clusters().iter().rev().find(|cluster| identity.is(cluster)) else {
+    let Some(cluster) = stanza.cluster_of(identity)? else {
         let message = format!(
             "stanza '{}' on repo{} has no archive of PostgreSQL {}, system-id {}",
             settings.stanza, from.key, identity.version, identity.system_id
         );
         return Err(Error::new(ErrorKind::ArchiveMismatch, message).hint("is this the correct stanza?"));
     };
-    match fetch(&stanza.archive(cluster), name, destination) {
+    match fetch(&stanza.archive(&cluster), name, destination) {
         Ok(()) => Ok(true),
         Err(Fetch::Repository(error)) if error.is_not_found() => Ok(false),
         Err(Fetch::Repository(error)) => Err(error.into()),
@@ -115,7 +115,7 @@ fn fetch(archive: &Archive<'_>, name: WalFileName, destination: &Path) -> Result
     let mut target;
     match name {
         WalFileName::Segment(_) | WalFileName::Partial(_) => {
-            let segment = archive.segment(&file).map_err(Fetch::Repository)?;
+            let segment = archive.whole_segment(&file).map_err(Fetch::Repository)?;
             target = create()?;
             for data in segment.data() {
                 target.write_all(&data.map_err(Fetch::Repository)?).map_err(Fetch::Destination)?;

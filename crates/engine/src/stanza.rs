@@ -1,5 +1,6 @@
 //! Opening what the commands work on: repositories, stanzas, and the cluster of a stanza that is meant.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use pgark_postgres::Version;
@@ -32,8 +33,8 @@ pub struct OpenRepository {
     pub key: u32,
     /// The repository.
     pub repository: Repository,
-    /// The clusters of the stanza that it was opened for.
-    clusters: Option<(StanzaName, Vec<Cluster>)>,
+    /// The newest cluster of the stanza that it was opened for.
+    newest: Option<(StanzaName, Option<Cluster>)>,
 }
 
 impl RepositorySettings {
@@ -51,16 +52,16 @@ impl RepositorySettings {
     /// Where it does not exist, can't be read, or does not open with the pass phrase.
     pub fn open(&self) -> Result<OpenRepository> {
         let repository = Repository::open(self.storage()?, &self.encryption)?;
-        Ok(OpenRepository { key: self.key, repository, clusters: None })
+        Ok(OpenRepository { key: self.key, repository, newest: None })
     }
 
-    /// Opens the repository to work on one stanza: what it takes to open that is asked for at once.
+    /// Opens the repository to work on one stanza: what it takes to open that is asked for at once, and nothing else.
     ///
     /// # Errors
     /// As [`RepositorySettings::open`].
     pub fn open_for(&self, stanza: &StanzaName) -> Result<OpenRepository> {
-        let (repository, clusters) = Repository::open_for(self.storage()?, &self.encryption, stanza)?;
-        Ok(OpenRepository { key: self.key, repository, clusters: Some((stanza.clone(), clusters)) })
+        let (repository, newest) = Repository::open_for(self.storage()?, &self.encryption, stanza)?;
+        Ok(OpenRepository { key: self.key, repository, newest: Some((stanza.clone(), newest)) })
     }
 }
 
@@ -91,7 +92,9 @@ pub struct Stanza<'repository> {
     repository: &'repository Repository,
     key: u32,
     name: StanzaName,
+    /// The clusters that it has had, oldest first, or only the newest.
     clusters: Vec<Cluster>,
+    has_all: bool,
 }
 
 impl<'repository> Stanza<'repository> {
@@ -100,14 +103,14 @@ impl<'repository> Stanza<'repository> {
     /// # Errors
     /// [`ErrorKind::FileMissing`] where the repository has no such stanza; or the storage's error.
     pub fn open(repository: &'repository OpenRepository, name: &StanzaName) -> Result<Self> {
-        let clusters = match &repository.clusters {
-            Some((stanza, clusters)) if stanza == name => clusters.clone(),
-            _ => repository.repository.clusters(name)?,
+        let (clusters, has_all) = match &repository.newest {
+            Some((stanza, newest)) if stanza == name => (newest.iter().cloned().collect(), false),
+            _ => (repository.repository.clusters(name)?, true),
         };
         if clusters.is_empty() {
             return Err(missing_stanza(repository, name));
         }
-        Ok(Self { repository: &repository.repository, key: repository.key, name: name.clone(), clusters })
+        Ok(Self { repository: &repository.repository, key: repository.key, name: name.clone(), clusters, has_all })
     }
 
     /// The repository that it is in.
@@ -126,8 +129,25 @@ impl<'repository> Stanza<'repository> {
     }
 
     /// The clusters that it has had, oldest first; there is one at least.
-    pub fn clusters(&self) -> &[Cluster] {
-        &self.clusters
+    ///
+    /// # Errors
+    /// Damage, or the storage's error, where the repository was opened for the stanza and has read only the newest.
+    pub fn clusters(&self) -> Result<Cow<'_, [Cluster]>> {
+        if self.has_all {
+            return Ok(Cow::Borrowed(&self.clusters));
+        }
+        Ok(Cow::Owned(self.repository.clusters(&self.name)?))
+    }
+
+    /// The newest of its clusters that is this one.
+    ///
+    /// # Errors
+    /// As [`Stanza::clusters`].
+    pub fn cluster_of(&self, identity: Identity) -> Result<Option<Cluster>> {
+        if identity.is(self.current()) {
+            return Ok(Some(self.current().clone()));
+        }
+        Ok(self.clusters()?.iter().rev().find(|cluster| identity.is(cluster)).cloned())
     }
 
     /// The cluster that it has now.

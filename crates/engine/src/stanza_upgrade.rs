@@ -45,7 +45,7 @@ fn upgrade(name: &StanzaName, settings: &RepositorySettings, control: &ControlFi
     tracing::info!("stanza-upgrade for stanza '{name}' on repo{}", settings.key);
     let repository = settings.open()?;
     let stanza = Stanza::open(&repository, name)?;
-    let Some(next) = next_cluster(stanza.clusters(), control) else {
+    let Some(next) = next_cluster(&stanza.clusters()?, control) else {
         tracing::info!("stanza '{name}' on repo{} is already up to date", settings.key);
         return Ok(());
     };

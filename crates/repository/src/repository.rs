@@ -126,8 +126,8 @@ impl Repository {
         Ok(Self { storage, vault, descriptor })
     }
 
-    /// Opens the repository that is in `storage`, and meanwhile asks for the clusters of a stanza; see
-    /// [`Repository::clusters`].
+    /// Opens the repository that is in `storage`, and meanwhile asks for the newest cluster of a stanza, the one that it
+    /// has now; `None` where there is no such stanza.
     ///
     /// # Errors
     /// As both.
@@ -135,12 +135,16 @@ impl Repository {
         storage: Arc<dyn Storage>,
         encryption: &Encryption,
         stanza: &StanzaName,
-    ) -> Result<(Self, Vec<Cluster>)> {
-        let (opened, stored) = beside(|| open(&*storage, encryption), || stored_clusters(&*storage, stanza));
+    ) -> Result<(Self, Option<Cluster>)> {
+        let newest = || -> Result<Option<StoredCluster>> {
+            let numbers = cluster_numbers(&*storage, stanza)?;
+            numbers.last().map(|number| fetch_cluster(&*storage, stanza, *number)).transpose()
+        };
+        let (opened, stored) = beside(|| open(&*storage, encryption), newest);
         let (vault, descriptor) = opened?;
         let repository = Self { storage, vault, descriptor };
-        let clusters = repository.read_clusters(stored?)?;
-        Ok((repository, clusters))
+        let newest = stored?.map(|stored| repository.read_cluster(stored)).transpose()?;
+        Ok((repository, newest))
     }
 
     /// Creates a repository in `storage`, or opens the one that is there already.
@@ -241,21 +245,19 @@ impl Repository {
     /// # Errors
     /// Damage, or the storage's error.
     pub fn clusters(&self, stanza: &StanzaName) -> Result<Vec<Cluster>> {
-        self.read_clusters(stored_clusters(self.storage(), stanza)?)
+        let read = |number| self.read_cluster(fetch_cluster(self.storage(), stanza, number)?);
+        cluster_numbers(self.storage(), stanza)?.into_iter().map(read).collect()
     }
 
-    fn read_clusters(&self, stored: Vec<StoredCluster>) -> Result<Vec<Cluster>> {
-        let read = |StoredCluster { number, name, tail }| {
-            let container = Container::with_tail(self.storage(), &self.vault, ObjectKind::Cluster, &name, tail)?;
-            container.check_header(self.storage())?;
-            let cluster: Cluster = document::read_in(self.storage(), &container)?;
-            if cluster.id == number {
-                Ok(cluster)
-            } else {
-                Err(Malformed::new(format!("it says that it is cluster {}", cluster.id)).in_object(&name))
-            }
-        };
-        stored.into_iter().map(read).collect()
+    fn read_cluster(&self, StoredCluster { number, name, tail }: StoredCluster) -> Result<Cluster> {
+        let container = Container::with_tail(self.storage(), &self.vault, ObjectKind::Cluster, &name, tail)?;
+        container.check_header(self.storage())?;
+        let cluster: Cluster = document::read_in(self.storage(), &container)?;
+        if cluster.id == number {
+            Ok(cluster)
+        } else {
+            Err(Malformed::new(format!("it says that it is cluster {}", cluster.id)).in_object(&name))
+        }
     }
 
     /// Adds a cluster to a stanza. This makes the stanza, if it is the first.
@@ -307,17 +309,18 @@ struct StoredCluster {
     tail: Tail,
 }
 
-/// The clusters of a stanza as they are stored, oldest first.
-fn stored_clusters(storage: &dyn Storage, stanza: &StanzaName) -> Result<Vec<StoredCluster>> {
+/// The numbers of the clusters of a stanza, oldest first.
+fn cluster_numbers(storage: &dyn Storage, stanza: &StanzaName) -> Result<Vec<u32>> {
     let entries = storage.list_directory(Some(&names::clusters(stanza)?))?;
     let mut numbers: Vec<u32> = entries.iter().filter_map(|entry| names::number(&entry.name)).collect();
     numbers.sort_unstable();
-    let fetch = |number| {
-        let name = names::cluster(stanza, number)?;
-        let tail = Container::fetch_tail(storage, &name)?;
-        Ok(StoredCluster { number, name, tail })
-    };
-    numbers.into_iter().map(fetch).collect()
+    Ok(numbers)
+}
+
+fn fetch_cluster(storage: &dyn Storage, stanza: &StanzaName, number: u32) -> Result<StoredCluster> {
+    let name = names::cluster(stanza, number)?;
+    let tail = Container::fetch_tail(storage, &name)?;
+    Ok(StoredCluster { number, name, tail })
 }
 
 /// Does two things at once.

@@ -14,7 +14,11 @@ use crate::repository::{Repository, hexadecimal};
 const DATA_BLOCK_BYTES: usize = 1 << 20;
 
 /// Stored bytes that are fetched with one request: most segments are smaller when they are compressed.
-const REQUEST_BYTES: u64 = 8 << 20;
+const REQUEST_BYTES: usize = 8 << 20;
+
+/// Of an object all of whose bytes are wanted, as many are fetched with its index: a block more, so that what is left of
+/// 16 MiB that do not compress is one request.
+const OPENING_BYTES: usize = REQUEST_BYTES + DATA_BLOCK_BYTES;
 
 /// The document of a WAL object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +120,7 @@ impl<'repository> Archive<'repository> {
     /// What is stored under the name already, if anything. It counts only if all of it can be read and it is durable: a
     /// push that was killed may have left it, and PostgreSQL forgets the segment when it is told that it is archived.
     fn existing(&self, name: &Key, document: &WalDocument) -> Result<Option<Stored>> {
-        let existing = match WalObject::open(self.repository, name) {
+        let existing = match WalObject::open_whole(self.repository, name) {
             Ok(existing) => existing,
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error),
@@ -135,6 +139,14 @@ impl<'repository> Archive<'repository> {
     /// Not found, damaged, or the storage's error.
     pub fn segment(&self, segment: &str) -> Result<WalObject<'repository>> {
         WalObject::open(self.repository, &names::wal_file(&self.stanza, &self.id, segment)?)
+    }
+
+    /// Opens an archived segment all of whose bytes are wanted: most come with the one request that opens it.
+    ///
+    /// # Errors
+    /// As [`Archive::segment`].
+    pub fn whole_segment(&self, segment: &str) -> Result<WalObject<'repository>> {
+        WalObject::open_whole(self.repository, &names::wal_file(&self.stanza, &self.id, segment)?)
     }
 
     /// Whether a file is in the archive.
@@ -226,8 +238,20 @@ impl<'repository> WalObject<'repository> {
     /// # Errors
     /// Not found, damaged, or the storage's error.
     pub fn open(repository: &'repository Repository, name: &Key) -> Result<Self> {
+        Self::of(repository, Container::open(repository.storage(), repository.vault(), ObjectKind::Wal, name)?)
+    }
+
+    /// Opens the WAL object `name`, all of whose bytes are wanted.
+    ///
+    /// # Errors
+    /// As [`WalObject::open`].
+    pub fn open_whole(repository: &'repository Repository, name: &Key) -> Result<Self> {
+        let (storage, vault) = (repository.storage(), repository.vault());
+        Self::of(repository, Container::open_with(storage, vault, ObjectKind::Wal, name, OPENING_BYTES)?)
+    }
+
+    fn of(repository: &'repository Repository, container: Container<'repository>) -> Result<Self> {
         let storage = repository.storage();
-        let container = Container::open(storage, repository.vault(), ObjectKind::Wal, name)?;
         let document: WalDocument = read_in(storage, &container)?;
         let plain: Result<Vec<u64>> =
             container.blocks_of(BlockKind::WalData).map(|block| container.plain_length(block).map(u64::from)).collect();
@@ -255,7 +279,7 @@ impl<'repository> WalObject<'repository> {
     /// The segment's bytes, in blocks of 1 MiB, each checked.
     pub fn data(&self) -> impl Iterator<Item = Result<Vec<u8>>> + '_ {
         let blocks: Vec<u32> = self.container.blocks_of(BlockKind::WalData).collect();
-        self.container.blocks(self.repository.storage(), blocks, REQUEST_BYTES)
+        self.container.blocks(self.repository.storage(), blocks, REQUEST_BYTES as u64)
     }
 
     /// What the segment's records say, as it was stored; empty if the segment could not be read then.

@@ -27,7 +27,7 @@ pub(super) fn write(repository: &Repository, key: &Key, sink: &mut dyn Write) ->
             .hint("--raw writes what is stored, byte for byte"));
     };
     match kind {
-        ObjectKind::Wal => WalObject::open(repository, key)?.data().try_for_each(|data| put(sink, &data?)),
+        ObjectKind::Wal => WalObject::open_whole(repository, key)?.data().try_for_each(|data| put(sink, &data?)),
         ObjectKind::Auxiliary => put(sink, &repository.only_block(kind, key, BlockKind::Content)?),
         ObjectKind::Manifest => write_manifest(&Manifest::open_object(repository, key)?, sink),
         ObjectKind::Pack => write_pack(&Pack::open_object(repository, key)?, sink),

@@ -218,7 +218,7 @@ impl<'repository> Reach<'repository> {
         for segment in std::iter::once(segment).chain(next) {
             let name = segment.to_string();
             let mut bytes = Vec::new();
-            for data in self.archive.segment(&name)?.data() {
+            for data in self.archive.whole_segment(&name)?.data() {
                 bytes.extend_from_slice(&data?);
             }
             let found = search.push(&bytes).map_err(|error| not_understood(&name, &error.to_string()))?;

@@ -187,7 +187,8 @@ fn reach<'repository>(
     stanza: &Stanza<'repository>,
     backup: &ManifestDocument,
 ) -> Result<Reach<'repository>> {
-    let cluster = stanza.clusters().iter().find(|cluster| cluster.id == backup.cluster.id).unwrap_or(stanza.current());
+    let clusters = stanza.clusters()?;
+    let cluster = clusters.iter().find(|cluster| cluster.id == backup.cluster.id).unwrap_or(stanza.current());
     let size = SegmentSize::new(u64::from(backup.cluster.wal_segment_size))
         .map_err(|error| Error::new(ErrorKind::Format, error.to_string()))?;
     // A standby that is recovered and the end of the archive follow the newest timeline, which is PostgreSQL's default.

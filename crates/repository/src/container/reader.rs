@@ -41,6 +41,20 @@ impl<'vault> Container<'vault> {
         Self::with_tail(storage, vault, kind, name, Self::fetch_tail(storage, name)?)
     }
 
+    /// Opens the object `name`, of which more is wanted than its tables: so much of its end is fetched with them.
+    ///
+    /// # Errors
+    /// As [`Container::open`].
+    pub(crate) fn open_with(
+        storage: &dyn Storage,
+        vault: &'vault Vault,
+        kind: ObjectKind,
+        name: &Key,
+        bytes: usize,
+    ) -> Result<Self> {
+        Self::with_tail(storage, vault, kind, name, storage.get_tail(name, bytes)?)
+    }
+
     /// The end of an object, with which it is opened.
     pub(crate) fn fetch_tail(storage: &dyn Storage, name: &Key) -> Result<Tail> {
         Ok(storage.get_tail(name, TAIL_LENGTH)?)
@@ -179,6 +193,8 @@ impl<'vault> Container<'vault> {
             let next = self.range(*number)?;
             whole = match whole {
                 None => Some(next),
+                // What is at hand already is not fetched with what is not.
+                Some(ref whole) if self.is_at_hand(&next) != self.is_at_hand(whole) => break,
                 Some(whole) if next.start == whole.end && next.end - whole.start <= request_bytes => {
                     Some(whole.start..next.end)
                 }
@@ -225,11 +241,16 @@ impl<'vault> Container<'vault> {
     /// Bytes of the object: from what is at hand already, else from the storage. The range lies in the object.
     fn fetch(&self, storage: &dyn Storage, range: Range<u64>) -> Result<Vec<u8>> {
         let length = usize::try_from(range.end - range.start).map_err(|_| self.damaged("a range is too long"))?;
-        let tail_offset = self.length - self.tail.len() as u64;
-        if let Some(start) = range.start.checked_sub(tail_offset).and_then(|start| usize::try_from(start).ok()) {
+        if self.is_at_hand(&range) {
+            let start = self.tail.len() - usize::try_from(self.length - range.start).unwrap_or(usize::MAX);
             return Ok(self.tail[start..start + length].to_vec());
         }
         Ok(storage.get_range(&self.name, range.start, length)?)
+    }
+
+    /// Whether a range was fetched with the object's end.
+    fn is_at_hand(&self, range: &Range<u64>) -> bool {
+        range.start >= self.length - self.tail.len() as u64
     }
 
     fn read_index(&mut self, trailer: &Trailer, mut stored: Vec<u8>) -> Result<(), Malformed> {
