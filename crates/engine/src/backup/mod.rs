@@ -112,7 +112,9 @@ pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<Bac
     let ended = backup.session.end();
     let document = result?;
     if let Err(error) = ended {
-        tracing::warn!("unable to end the session of the backup: {error}");
+        let error = Error::from(error);
+        let lines: Vec<_> = std::iter::once(error.full_message()).chain(error.hints().iter().cloned()).collect();
+        tracing::warn!("unable to end the session of the backup: {}", lines.join("\nHINT: "));
     }
     Ok(BackupReport { document })
 }

@@ -1,21 +1,10 @@
 //! The main job on repositories in S3.
 
-mod common;
-
-use common::{STANZA, Site, SiteBuilder};
 use pgark_testkit::s3::{Moto, S3Server};
 use pgark_testkit::{Server, run};
 
-/// A site with an encrypted repository in moto, whatever its number.
-fn in_moto(builder: SiteBuilder, key: u32, moto: &Moto) -> SiteBuilder {
-    let credentials = moto.credentials();
-    builder
-        .passphrase("a pass phrase")
-        .global(&format!("repo{key}-type=s3\nrepo{key}-s3-uri-style=path"))
-        .global(&format!("repo{key}-s3-bucket={}\nrepo{key}-s3-region={}", Moto::BUCKET, Moto::REGION))
-        .global(&format!("repo{key}-s3-endpoint=http://127.0.0.1:{}", moto.port()))
-        .global(&format!("repo{key}-s3-key={}\nrepo{key}-s3-key-secret={}", credentials.access_key, credentials.secret))
-}
+use crate::common::{STANZA, Site, SiteBuilder};
+use crate::{in_moto, in_server, with_keys};
 
 fn count(cluster: &pgark_testkit::Cluster) -> String {
     cluster.sql("select count(*) from numbers")
@@ -39,6 +28,19 @@ fn the_main_job_runs_on_s3() {
 }
 
 #[test]
+fn the_main_job_runs_in_a_bucket_with_object_lock() {
+    let server = Server::get(18);
+    let (moto, strict) = (Moto::start_with_object_lock(), S3Server::builder().object_lock().start());
+    let sites = [in_moto(Site::builder(&server), 1, &moto), with_keys(in_server(&server, &strict), &strict)];
+    for site in sites.map(SiteBuilder::start) {
+        site.cluster.sql("create table numbers as select generate_series(1, 1000) as number");
+        site.backup(&[]);
+        site.archive_segment();
+        assert_eq!(count(&site.recover("restored", &[])), "1000");
+    }
+}
+
+#[test]
 fn a_repository_in_s3_stands_in_for_a_local_one_and_the_other_way_round() {
     let (server, moto) = (Server::get(18), Moto::start());
     let site = in_moto(Site::builder(&server).repositories(2), 2, &moto).start();
@@ -52,35 +54,6 @@ fn a_repository_in_s3_stands_in_for_a_local_one_and_the_other_way_round() {
     assert_eq!(count(&site.recover("from-local-disk", &["--repo=1"])), "1001");
     let info = site.pgark(&["info", "--io-timeout=1s"]).expect_success();
     assert!(info.stdout.contains("no connection"), "the lost repository is not told of: {}", info.stdout);
-}
-
-/// A site with a repository on a server of the tests' own, without credentials.
-fn in_server(server: &Server, s3: &S3Server) -> SiteBuilder {
-    Site::builder(server)
-        .global("repo1-type=s3\nrepo1-s3-uri-style=path")
-        .global(&format!("repo1-s3-bucket={}\nrepo1-s3-region={}", S3Server::BUCKET, s3.region()))
-        .global(&format!("repo1-s3-endpoint={}", s3.url()))
-}
-
-fn with_keys(builder: SiteBuilder, s3: &S3Server) -> SiteBuilder {
-    let credentials = s3.credentials();
-    builder.global(&format!("repo1-s3-key={}\nrepo1-s3-key-secret={}", credentials.access_key, credentials.secret))
-}
-
-#[test]
-fn archiving_and_fetching_wal_takes_few_requests() {
-    let (server, s3) = (Server::get(18), S3Server::start());
-    let site = with_keys(in_server(&server, &s3), &s3).passphrase("a pass phrase").start();
-    site.archive_segment();
-    s3.forget_requests();
-    let segment = site.archive_segment();
-    let of_push: Vec<_> = s3.requests().iter().map(|request| request.uri.clone()).collect();
-    assert!(of_push.len() <= 6, "descriptor, key, clusters, the segment: {of_push:#?}");
-    s3.forget_requests();
-    let target = site.scratch.path().join("segment");
-    site.pgark(&["archive-get", &segment, target.to_str().unwrap()]).expect_success();
-    let of_get: Vec<_> = s3.requests().iter().map(|request| request.uri.clone()).collect();
-    assert!(of_get.len() <= 7, "descriptor, key, clusters, the segment: {of_get:#?}");
 }
 
 #[test]
