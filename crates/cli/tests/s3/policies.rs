@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use pgark_storage::s3::{CredentialSettings, ServerEncryption, UriStyle};
 use pgark_storage::{Endpoint, Key, S3Settings, S3Storage, Secret, Storage, Trust};
+use pgark_system::pace::Pacer;
 use pgark_testkit::s3::{Call, Policy, S3Server};
 use pgark_testkit::{Finished, Server};
 
@@ -93,6 +94,7 @@ fn parts_left(s3: &S3Server) -> usize {
         requester_pays: false,
         part_size: S3Settings::PART_SIZE_MIN,
         io_timeout: std::time::Duration::from_secs(30),
+        pacer: Pacer::unlimited(),
     };
     let storage = S3Storage::open(&settings).unwrap();
     let mut writer = storage.create(&Key::parse("given-up").unwrap()).unwrap();
