@@ -141,7 +141,7 @@ mod tests {
                 r#"{{"AccessKeyId":"A","SecretAccessKey":"{SECRET}
 "}}"#
             ),
-            format!(r#"{{"AccessKeyId":"A","SecretAccessKey":"S","SessionToken":"{SECRET}é"}}"#),
+            format!(r#"{{"AccessKeyId":"A","SecretAccessKey":"S","SessionToken":"{SECRET}\u00e9"}}"#),
             r#"{"Code":"AssumeRoleUnauthorizedAccess","Message":"x"}"#.to_owned(),
             String::new(),
             SECRET.to_owned(),
