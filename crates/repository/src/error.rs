@@ -70,6 +70,26 @@ pub enum Error {
         /// The object's name.
         object: String,
     },
+    /// The session was taken for dead by somebody else, who has removed it.
+    #[error("session '{object}' is gone: it was taken for dead, because it was not renewed for a long time")]
+    SessionLost {
+        /// The session's name.
+        object: String,
+    },
+    /// Another process writes into the log of garbage.
+    #[error("another process has written into the log of garbage at the same time: entry '{object}' is not its last")]
+    Overtaken {
+        /// The entry that was to be written.
+        object: String,
+    },
+    /// A backup was given up after its manifest had appeared.
+    #[error("backup {label} was withdrawn: {why}")]
+    Withdrawn {
+        /// The backup's label.
+        label: String,
+        /// Why it can't be vouched for.
+        why: String,
+    },
     /// A block did not survive being encoded and decoded again: the machine's memory or processor is at fault.
     #[error("a block of object '{object}' did not come back equal when it was decoded again before storing it")]
     VerifyWrite {
@@ -105,6 +125,12 @@ impl Error {
             Self::CipherMismatch { .. } => "set repo-cipher-type to what the repository was created with",
             Self::WrongPassphrase { .. } => "check repo-cipher-pass",
             Self::Conflict { .. } => "check that no other cluster archives to the same stanza",
+            Self::SessionLost { .. } => "run the command again",
+            Self::Overtaken { .. } => "is expire running on another host? Run it again when that has ended",
+            Self::Withdrawn { .. } => {
+                "run the backup again: it uses what this one has stored. An expire on another host took its session for \
+                 dead: did this host or its connection stall?"
+            }
             Self::VerifyWrite { .. } => "check the memory of this host",
             Self::Storage(error) => return error.hint().map(Into::into),
             Self::Limit { .. } | Self::Random(_) => return None,

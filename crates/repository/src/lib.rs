@@ -1,5 +1,5 @@
 //! The repository format of pgark, as `docs/format.md` says it: containers, packs, page maps, manifests, WAL objects,
-//! sessions.
+//! sessions, garbage.
 //!
 //! From the bottom up: [`codec`] compresses and [`vault`] hashes and encrypts; [`container`] makes blocks, an index and
 //! a trailer of it, the form of every object; [`document`] puts JSON into one; [`pack`], [`map`], [`manifest`] and
@@ -14,6 +14,7 @@ pub mod codec;
 pub mod container;
 pub mod document;
 mod error;
+pub mod garbage;
 pub mod key_slot;
 pub mod manifest;
 pub mod map;

@@ -243,13 +243,43 @@ pub fn pack(stanza: &StanzaName, id: PackId) -> Result<Key, Error> {
     key(&format!("stanza/{stanza}/pack/{id}"))
 }
 
+/// Where the packs of a stanza are.
+pub fn packs(stanza: &StanzaName) -> Result<Key, Error> {
+    key(&format!("stanza/{stanza}/pack"))
+}
+
+/// Where the packs of one session are.
+pub fn packs_of(stanza: &StanzaName, session: Ulid) -> Result<Key, Error> {
+    key(&format!("stanza/{stanza}/pack/{session}"))
+}
+
 /// Where the backups of a stanza are.
 pub fn backups(stanza: &StanzaName) -> Result<Key, Error> {
     key(&format!("stanza/{stanza}/backup"))
 }
 
+/// Where the log of garbage of a stanza is.
+pub fn garbage_log(stanza: &StanzaName) -> Result<Key, Error> {
+    key(&format!("stanza/{stanza}/gc"))
+}
+
+/// One entry of the log of garbage, counted from 1. All names are equally long, so that they sort by number.
+pub fn garbage_entry(stanza: &StanzaName, number: u64) -> Result<Key, Error> {
+    key(&format!("stanza/{stanza}/gc/{number:020}"))
+}
+
+/// The number of the entry of the log of garbage that has this last part of a name.
+pub(crate) fn garbage_number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number| *number > 0 && text == format!("{number:020}"))
+}
+
 /// How the name of a backup's manifest ends.
 pub(crate) const MANIFEST: &str = "manifest";
+
+/// Where everything of a backup is but its packs.
+pub fn backup(stanza: &StanzaName, label: &Label) -> Result<Key, Error> {
+    key(&format!("stanza/{stanza}/backup/{label}"))
+}
 
 /// The manifest of a backup.
 pub fn manifest(stanza: &StanzaName, label: &Label) -> Result<Key, Error> {

@@ -1,11 +1,11 @@
-//! Removing a whole stanza. Section 9 of `docs/format.md` says in which order.
+//! Removing a backup, or a whole stanza. Section 9 of `docs/format.md` says in which order.
 
 use std::ops::ControlFlow;
 
 use pgark_storage::{ErrorKind, Key, Operation, Storage};
 
 use crate::error::{Error, Result};
-use crate::names::{self, StanzaName};
+use crate::names::{self, Label, StanzaName};
 use crate::repository::Repository;
 
 /// Names that are deleted at once: as many as an object store takes in one request.
@@ -40,6 +40,29 @@ pub fn remove_stanza<E: From<Error>>(
     removed += remove(storage, &all, &|_| true, go_on)?;
     storage.sweep(&all).map_err(Error::from)?;
     Ok(removed)
+}
+
+/// Removes a backup: its manifest, which is what makes it one, and then the notes on it. Its packs are garbage after
+/// that, unless another backup needs them. It may be called again after it was broken off.
+///
+/// # Errors
+/// The storage's error.
+pub fn remove_backup(repository: &Repository, stanza: &StanzaName, label: &Label) -> Result<()> {
+    repository.check_removable()?;
+    repository.storage().delete(&names::manifest(stanza, label)?)?;
+    remove_notes(repository, stanza, label)
+}
+
+/// Removes the notes on a backup that has no manifest any more, and what a file system keeps of directories.
+///
+/// # Errors
+/// The storage's error.
+pub fn remove_notes(repository: &Repository, stanza: &StanzaName, label: &Label) -> Result<()> {
+    repository.check_removable()?;
+    let storage = repository.storage();
+    let backup = names::backup(stanza, label)?;
+    remove(storage, &backup, &|key| key.name() != names::MANIFEST, &|| Ok::<(), Error>(()))?;
+    Ok(storage.sweep(&backup)?)
 }
 
 /// Removes the objects below `prefix` that are meant, until there is none.

@@ -61,7 +61,11 @@ pub struct Descriptor {
     pub program: String,
 }
 
-/// Names of features that a program must know to read, to write, to remove. Version 1 has none.
+/// The feature that a program must know to write: whoever takes a backup heeds the log of garbage, and confirms the
+/// backup after its manifest has appeared. Repositories that were created before it was known do not ask for it.
+const HEEDS_GARBAGE: &str = "gc";
+
+/// Names of features that a program must know to read, to write, to remove.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Features {
     /// To read anything.
@@ -170,7 +174,7 @@ impl Repository {
             format: 1,
             id: hexadecimal(&id),
             cipher: encryption.cipher(),
-            features: Features::default(),
+            features: Features { write: vec![HEEDS_GARBAGE.to_owned()], ..Features::default() },
             storage: StorageAbilities { conditional_create: capabilities.conditional_create },
             created: pgark_system::clock::now(),
             program: program.to_owned(),
@@ -213,21 +217,21 @@ impl Repository {
 
     /// Checks that this program knows all that it must know to write.
     pub(crate) fn check_writable(&self) -> Result<()> {
-        let features = &self.descriptor.features.write;
-        if features.is_empty() {
+        let unknown = unknown(&self.descriptor.features.write);
+        if unknown.is_empty() {
             return Ok(());
         }
-        let what = format!("it may be read, but to write it takes features {features:?}");
+        let what = format!("it may be read, but to write it takes features {unknown:?}");
         Err(Error::Unsupported { object: names::descriptor()?.to_string(), what })
     }
 
     /// Checks that this program knows all that it must know to remove.
     pub(crate) fn check_removable(&self) -> Result<()> {
-        let features = &self.descriptor.features.expire;
-        if features.is_empty() {
+        let unknown = unknown(&self.descriptor.features.expire);
+        if unknown.is_empty() {
             return self.check_writable();
         }
-        let what = format!("it may be read, but to remove from it takes features {features:?}");
+        let what = format!("it may be read, but to remove from it takes features {unknown:?}");
         Err(Error::Unsupported { object: names::descriptor()?.to_string(), what })
     }
 
@@ -300,6 +304,11 @@ impl Repository {
         }
         Ok(backups)
     }
+}
+
+/// The features that this program does not know.
+fn unknown(features: &[String]) -> Vec<&String> {
+    features.iter().filter(|feature| *feature != HEEDS_GARBAGE).collect()
 }
 
 /// A cluster of a stanza as it is stored, which can be fetched before the repository is open.

@@ -40,10 +40,12 @@ pub enum ObjectKind {
     Session,
     /// A note on a backup.
     Note,
+    /// An entry of the log of garbage.
+    Garbage,
 }
 
 impl ObjectKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Descriptor,
         Self::KeySlot,
         Self::Cluster,
@@ -53,6 +55,7 @@ impl ObjectKind {
         Self::Auxiliary,
         Self::Session,
         Self::Note,
+        Self::Garbage,
     ];
 
     fn magic(self) -> &'static [u8; 8] {
@@ -66,6 +69,7 @@ impl ObjectKind {
             Self::Auxiliary => b"PGARKAUX",
             Self::Session => b"PGARKSES",
             Self::Note => b"PGARKNOT",
+            Self::Garbage => b"PGARKGCM",
         }
     }
 
@@ -118,10 +122,12 @@ pub enum BlockKind {
     WalData,
     /// What the records of a WAL segment say: block summary, time index, edges.
     WalAnalysis,
+    /// The packs that an entry of the log of garbage names.
+    PackNames,
 }
 
 impl BlockKind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Document,
         Self::Content,
         Self::Frame,
@@ -136,6 +142,7 @@ impl BlockKind {
         Self::LateFiles,
         Self::WalData,
         Self::WalAnalysis,
+        Self::PackNames,
     ];
 
     pub(crate) fn number(self) -> u8 {
@@ -154,6 +161,7 @@ impl BlockKind {
             Self::LateFiles => 35,
             Self::WalData => 48,
             Self::WalAnalysis => 49,
+            Self::PackNames => 64,
         }
     }
 

@@ -11,6 +11,7 @@ mod crash;
 mod draft;
 mod dump;
 mod forged;
+mod garbage;
 mod golden;
 mod lifecycle;
 mod manifest;

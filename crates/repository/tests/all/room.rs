@@ -100,6 +100,7 @@ fn kind_of(name: &Key) -> ObjectKind {
         ["pgark.repo"] => ObjectKind::Descriptor,
         ["key", _] => ObjectKind::KeySlot,
         ["stanza", _, "cluster", _] => ObjectKind::Cluster,
+        ["stanza", _, "gc", _] => ObjectKind::Garbage,
         ["stanza", _, "session", _] => ObjectKind::Session,
         ["stanza", _, "pack", _, _] => ObjectKind::Pack,
         ["stanza", _, "backup", _, "manifest"] => ObjectKind::Manifest,
