@@ -9,7 +9,7 @@ use pgark_system::clock::Stopwatch;
 use pgark_system::termination::{self, Signal};
 use rustix::fs::Mode;
 
-use crate::commands;
+use crate::commands::{self, Done, HeldLock};
 use crate::exit;
 use crate::failure::{Failure, Result};
 use crate::logging::{self, Level};
@@ -83,32 +83,63 @@ impl Program {
         // Threads inherit it, so it comes before the first of them.
         let prioritized = set_priority(configuration);
         let command = configuration.command();
-        let name = command.name();
         if let Err(error) = termination::watch(move |signal| end_by_force(command, signal)) {
             tracing::warn!("unable to watch for signals: {error}");
         }
-        frame(configuration, &format!("{name} command begin {VERSION}: {}", configuration.describe()));
-        let ended = prioritized.and_then(|()| commands::run(self, configuration));
-        tell_traffic();
-        let (ending, code) = match (ended, termination::requested()) {
-            (Ok(code), _) if configuration.boolean(&option::LOG_TIMESTAMP) => {
-                (format!("completed successfully ({}ms)", stopwatch.elapsed().as_millis()), code)
+        let run = || prioritized.and_then(|()| commands::run(self, configuration));
+        match framed(configuration, stopwatch, run) {
+            Ok(Done { backup: Some(held), .. }) if configuration.boolean(&option::EXPIRE_AUTO) => {
+                self.expire_after_backup(configuration, &held)
             }
-            (Ok(code), _) => ("completed successfully".to_owned(), code),
-            // Whatever failed then has failed because of it.
-            (Err(failure), Some(signal)) => {
-                tracing::debug!("{}", failure.log_message());
-                (format!("terminated on signal [{signal}]"), exit::on_signal(command, signal))
-            }
-            (Err(failure), None) => {
-                tracing::error!("{}", failure.log_message());
-                let ending = format!("aborted with exception [{:03}]", failure.code.number);
-                (ending, exit::of_command(command, failure.code.number))
-            }
-        };
-        frame(configuration, &format!("{name} command end: {ending}"));
-        code
+            Ok(Done { code, .. }) | Err(code) => code,
+        }
     }
+
+    /// Expires after a backup, as if the command had been run with the same options.
+    fn expire_after_backup(&self, configuration: &Configuration, held: &HeldLock) -> u8 {
+        let mut arguments = vec![OsString::from(Command::Expire.name())];
+        arguments.extend(configuration.command_line_options(Command::Expire).into_iter().map(OsString::from));
+        let stopwatch = Stopwatch::start();
+        match pgark_config::load(arguments, &self.environment, &SystemFiles) {
+            Ok(Invocation::Run(configuration)) => {
+                let expire = || commands::expire_after_backup(&configuration, held);
+                framed(&configuration, stopwatch, expire).map_or_else(|code| code, |()| exit::SUCCESS)
+            }
+            Ok(Invocation::Help(_) | Invocation::Version(_)) => exit::SUCCESS,
+            Err(error) => {
+                let failure = Failure::from(error);
+                tracing::error!("{}", failure.log_message());
+                failure.code.number
+            }
+        }
+    }
+}
+
+/// Runs a command, and logs its begin and its end; gives the exit code where it failed.
+fn framed<T>(configuration: &Configuration, stopwatch: Stopwatch, run: impl FnOnce() -> Result<T>) -> Result<T, u8> {
+    let command = configuration.command();
+    let name = command.name();
+    frame(configuration, &format!("{name} command begin {VERSION}: {}", configuration.describe()));
+    let ended = run();
+    tell_traffic();
+    let (ending, ended) = match (ended, termination::requested()) {
+        (Ok(done), _) if configuration.boolean(&option::LOG_TIMESTAMP) => {
+            (format!("completed successfully ({}ms)", stopwatch.elapsed().as_millis()), Ok(done))
+        }
+        (Ok(done), _) => ("completed successfully".to_owned(), Ok(done)),
+        // Whatever failed then has failed because of it.
+        (Err(failure), Some(signal)) => {
+            tracing::debug!("{}", failure.log_message());
+            (format!("terminated on signal [{signal}]"), Err(exit::on_signal(command, signal)))
+        }
+        (Err(failure), None) => {
+            tracing::error!("{}", failure.log_message());
+            let ending = format!("aborted with exception [{:03}]", failure.code.number);
+            (ending, Err(exit::of_command(command, failure.code.number)))
+        }
+    };
+    frame(configuration, &format!("{name} command end: {ending}"));
+    ended
 }
 
 /// Gives the process the priority that is asked for.

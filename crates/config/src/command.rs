@@ -128,11 +128,14 @@ static COMMANDS: [Definition; 21] = [
          ~/.config/fish/completions/pgark.fish.",
     )
     .takes(&["shell"]),
-    later(
+    now(
         Command::Expire,
         "expire",
         "remove backups and WAL that retention no longer asks for",
-        "Works by the repoN-retention options of each repository, or on one backup set named by --set.",
+        "Works by the repoN-retention and repoN-keep options of each repository, or on one backup set named by --set. It is \
+         run after every backup, unless expire-auto=n is set.\n\n\
+         What a removed backup has stored is deleted by the next expire after the one that removed it, once everybody who was \
+         at work then, on whichever host, has ended.",
     ),
     now(
         Command::Help,

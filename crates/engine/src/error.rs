@@ -222,6 +222,7 @@ impl From<pgark_repository::Error> for Error {
             E::NoRepository { .. } => ErrorKind::RepositoryInvalid,
             E::CipherMismatch { .. } | E::WrongPassphrase { .. } | E::Random(_) => ErrorKind::Crypto,
             E::Conflict { .. } => ErrorKind::ArchiveDuplicate,
+            E::Overtaken { .. } => ErrorKind::LockAcquire,
             _ => ErrorKind::Runtime,
         };
         let hint = error.hint();

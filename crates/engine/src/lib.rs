@@ -10,6 +10,7 @@ pub mod backup;
 pub mod check;
 pub mod control;
 mod error;
+pub mod expire;
 pub mod info;
 mod lock;
 pub mod objects;

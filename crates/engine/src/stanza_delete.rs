@@ -44,7 +44,7 @@ pub fn run(settings: &StanzaDeleteSettings) -> Result<()> {
     ensure_nobody_is_at_work(settings, &repository)?;
     let _backup = lock::acquire(&settings.lock_path, stanza, "backup", key)?;
     let _restore = lock::acquire(&settings.lock_path, stanza, "restore", key)?;
-    let removed = removal::remove_stanza::<Error>(&repository.repository, stanza, &|| Ok(termination::check()?))?;
+    let removed = removal::remove_stanza::<Error>(&repository.repository, stanza, &mut || Ok(termination::check()?))?;
     control::remove_stop_file(&settings.lock_path, Some(stanza))?;
     tracing::info!("deleted stanza '{stanza}' on repo{key}, {removed} objects");
     Ok(())

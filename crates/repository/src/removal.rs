@@ -1,5 +1,6 @@
 //! Removing a backup, or a whole stanza. Section 9 of `docs/format.md` says in which order.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use pgark_storage::{ErrorKind, Key, Operation, Storage};
@@ -30,7 +31,7 @@ pub fn has_objects(repository: &Repository, stanza: &StanzaName) -> Result<bool>
 pub fn remove_stanza<E: From<Error>>(
     repository: &Repository,
     stanza: &StanzaName,
-    go_on: &dyn Fn() -> Result<(), E>,
+    go_on: &mut dyn FnMut() -> Result<(), E>,
 ) -> Result<u64, E> {
     repository.check_removable()?;
     let storage = repository.storage();
@@ -61,8 +62,36 @@ pub fn remove_notes(repository: &Repository, stanza: &StanzaName, label: &Label)
     repository.check_removable()?;
     let storage = repository.storage();
     let backup = names::backup(stanza, label)?;
-    remove(storage, &backup, &|key| key.name() != names::MANIFEST, &|| Ok::<(), Error>(()))?;
+    remove(storage, &backup, &|key| key.name() != names::MANIFEST, &mut || Ok::<(), Error>(()))?;
     Ok(storage.sweep(&backup)?)
+}
+
+/// The labels of backups of which only notes are left.
+///
+/// # Errors
+/// The storage's error.
+pub fn removed_backups(repository: &Repository, stanza: &StanzaName) -> Result<BTreeSet<Label>> {
+    let (mut with_notes, mut with_manifest) = (BTreeSet::new(), BTreeSet::new());
+    repository.storage().list(Some(&names::backups(stanza)?), &mut |object| {
+        with_notes.extend(names::label_and_note(stanza, &object.key).map(|(label, _)| label));
+        with_manifest.extend(names::label_of_manifest(stanza, &object.key));
+        ControlFlow::Continue(())
+    })?;
+    Ok(with_notes.difference(&with_manifest).cloned().collect())
+}
+
+/// Removes all that lies below `prefix`. Before each batch `go_on` is asked.
+///
+/// # Errors
+/// The storage's error, or that of `go_on`.
+pub fn remove_below<E: From<Error>>(
+    repository: &Repository,
+    prefix: &Key,
+    go_on: &mut dyn FnMut() -> Result<(), E>,
+) -> Result<(), E> {
+    repository.check_removable()?;
+    remove(repository.storage(), prefix, &|_| true, go_on)?;
+    Ok(repository.storage().sweep(prefix).map_err(Error::from)?)
 }
 
 /// Removes the objects below `prefix` that are meant, until there is none.
@@ -70,7 +99,7 @@ fn remove<E: From<Error>>(
     storage: &dyn Storage,
     prefix: &Key,
     is_meant: &dyn Fn(&Key) -> bool,
-    go_on: &dyn Fn() -> Result<(), E>,
+    go_on: &mut dyn FnMut() -> Result<(), E>,
 ) -> Result<u64, E> {
     let mut removed = 0;
     let mut last_first: Option<Key> = None;

@@ -9,13 +9,14 @@ use pgark_engine::backup::{self, BackupSettings};
 use pgark_engine::stanza::{OpenRepository, RepositorySettings, Stanza};
 use pgark_repository::manifest::{DamagedFile, ManifestDocument, PageRange};
 
+use crate::commands::HeldLock;
 use crate::commands::size::human_size;
 use crate::failure::{Failure, Result};
 use crate::run::PROGRAM;
 use crate::settings;
 
-/// Takes a backup into the first repository, or into the one that `--repo` names.
-pub(crate) fn run(configuration: &Configuration) -> Result<()> {
+/// Takes a backup into the first repository, or into the one that `--repo` names. Gives what is locked still.
+pub(crate) fn run(configuration: &Configuration) -> Result<HeldLock> {
     let settings = backup_settings(configuration)?;
     let repository = choose_repository(configuration)?.open()?;
     if !configuration.is_set(&option::BACKUP_TYPE) {
@@ -23,7 +24,7 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
     }
     let report = backup::run(&settings, &repository)?;
     tell(&report.document);
-    Ok(())
+    Ok(HeldLock { repository: repository.key, _lock: report.lock })
 }
 
 fn backup_settings(configuration: &Configuration) -> Result<BackupSettings> {

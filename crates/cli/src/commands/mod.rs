@@ -6,6 +6,7 @@ mod archive_push;
 mod backup;
 mod check;
 mod control;
+mod expire;
 pub(crate) mod help;
 mod info;
 mod repo_get;
@@ -20,24 +21,53 @@ pub(crate) mod version;
 use pgark_config::{Command, Configuration};
 use pgark_engine::control::ensure_not_stopped;
 use pgark_engine::{Error, ErrorKind};
+use pgark_system::lock::FileLock;
 
 use crate::exit;
 use crate::failure::Result;
 use crate::run::Program;
 use crate::settings;
 
-/// Runs the command that `configuration` is of; gives the exit code where it did not fail.
-pub(crate) fn run(program: &Program, configuration: &Configuration) -> Result<u8> {
+/// What a command gives that did not fail.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// The exit code.
+    pub(crate) code: u8,
+    /// What a backup holds still, for the expire that follows it.
+    pub(crate) backup: Option<HeldLock>,
+}
+
+/// The lock on one repository, which a backup was taken into.
+#[derive(Debug)]
+pub(crate) struct HeldLock {
+    /// Which of the configured repositories.
+    pub(crate) repository: u32,
+    /// The lock.
+    pub(crate) _lock: FileLock,
+}
+
+impl Done {
+    fn with_code(code: u8) -> Self {
+        Self { code, backup: None }
+    }
+}
+
+/// Runs the command that `configuration` is of.
+pub(crate) fn run(program: &Program, configuration: &Configuration) -> Result<Done> {
     if heeds_stop(configuration.command()) {
         ensure_not_stopped(&settings::control(configuration)?)?;
     }
     let done = match configuration.command() {
-        Command::ArchiveGet => return archive_get::run(configuration),
-        Command::RepoGet => return repo_get::run(configuration),
+        Command::ArchiveGet => return Ok(Done::with_code(archive_get::run(configuration)?)),
+        Command::RepoGet => return Ok(Done::with_code(repo_get::run(configuration)?)),
+        Command::Backup => {
+            let backup = Some(backup::run(configuration)?);
+            return Ok(Done { code: exit::SUCCESS, backup });
+        }
         Command::Annotate => annotate::run(configuration),
         Command::ArchivePush => archive_push::run(configuration),
-        Command::Backup => backup::run(configuration),
         Command::Check => check::run(program, configuration),
+        Command::Expire => expire::run(configuration),
         Command::Info => info::run(configuration),
         Command::RepoLs => repo_ls::run(configuration),
         Command::Restore => restore::run(configuration),
@@ -51,7 +81,12 @@ pub(crate) fn run(program: &Program, configuration: &Configuration) -> Result<u8
             Err(Error::new(ErrorKind::FeatureNotSupported, message).into())
         }
     };
-    done.map(|()| exit::SUCCESS)
+    done.map(|()| Done::with_code(exit::SUCCESS))
+}
+
+/// Runs the expire that follows a backup.
+pub(crate) fn expire_after_backup(configuration: &Configuration, held: &HeldLock) -> Result<()> {
+    expire::run_after_backup(configuration, held)
 }
 
 /// Whether a stop file keeps the command from running: it does with those that add to a repository.

@@ -23,6 +23,9 @@ use crate::output;
 /// What the targets of pgark's own events begin with: the names of its crates.
 const OWN_TARGETS: &str = "pgark";
 
+/// What a line begins with where a command only says what it would do.
+const DRY_RUN_PREFIX: &str = "[DRY-RUN] ";
+
 /// Starts logging as the configuration says.
 pub(crate) fn start(configuration: &Configuration) {
     let (file, problem) = open_file(configuration);
@@ -32,6 +35,7 @@ pub(crate) fn start(configuration: &Configuration) {
         file_level: if file.is_some() { level(configuration, &option::LOG_LEVEL_FILE) } else { Level::Off },
         file: file.map(Mutex::new),
         has_time: configuration.boolean(&option::LOG_TIMESTAMP),
+        is_dry_run: configuration.takes(&option::DRY_RUN) && configuration.boolean(&option::DRY_RUN),
     };
     let is_first = tracing::subscriber::set_global_default(Registry::default().with(logger));
     debug_assert!(is_first.is_ok(), "logging starts once");
@@ -75,6 +79,8 @@ struct Logger {
     file_level: Level,
     file: Option<Mutex<LogFile>>,
     has_time: bool,
+    /// Whether each line is marked as one of a command that does nothing of what it says.
+    is_dry_run: bool,
 }
 
 impl Logger {
@@ -111,6 +117,9 @@ impl<S: Subscriber> Layer<S> for Logger {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let mut message = Message(String::new());
         event.record(&mut message);
+        if self.is_dry_run {
+            message.0.insert_str(0, DRY_RUN_PREFIX);
+        }
         self.log(Level::of_event(*event.metadata().level()), &message.0);
     }
 }

@@ -53,8 +53,8 @@ options! {
         ]).default("n").of(&[Backup, Check]).later();
 
     EXPIRE_AUTO, "expire-auto", "whether expire is run after a backup",
-        "Otherwise it has to be run by the scheduler."
-        => boolean("y").of(&[Backup]).later();
+        "In every configured repository, or in the one named by --repo. Otherwise it has to be run by the scheduler."
+        => boolean("y").of(&[Backup]);
 
     RESUME, "resume", "whether a backup goes on where an interrupted one ended",
         "What the interrupted one has stored is taken over."

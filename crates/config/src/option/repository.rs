@@ -1,7 +1,7 @@
 //! Where repositories are, how they are encrypted and how long backups stay.
 
 use super::commands::{RETAINING, USING_REPOSITORY};
-use super::definition::{boolean, choice, integer, later, map, now, path, secret, size};
+use super::definition::{boolean, choice, duration, integer, later, map, now, path, secret, size};
 use super::options;
 use crate::command::Command::{Backup, Expire};
 
@@ -92,28 +92,53 @@ options! {
     [Retention]
 
     REPO_RETENTION_FULL, "repo-retention-full", "how many full backups are kept, or for how many days",
-        "Older ones are removed with all that depends on them. Without it none is."
-        => integer(1, 9_999_999).each_repository().once_called(&["retention-full"]).of(RETAINING).later();
+        "Older ones are removed with the differential and incremental backups that follow them. Each rule of retention says \
+         what it wants to keep; a backup that none of them wants goes, but never the last one. Without any rule nothing is \
+         removed."
+        => integer(1, 9_999_999).each_repository().once_called(&["retention-full"]).of(RETAINING);
 
     REPO_RETENTION_FULL_TYPE, "repo-retention-full-type", "what repoN-retention-full counts",
         "With time a full backup is removed only if another that is at least as old as the limit remains."
         => choice(&[now("count", "full backups"), now("time", "days")])
-            .each_repository().default("count").of(RETAINING).later();
+            .each_repository().default("count").of(RETAINING);
 
     REPO_RETENTION_DIFF, "repo-retention-diff", "how many differential backups are kept",
-        "Full backups count too. Without it they stay as long as the full backup they depend on."
-        => integer(1, 9_999_999).each_repository().once_called(&["retention-diff"]).of(RETAINING).later();
+        "Full backups count too. Without it they stay as long as the full backup before them."
+        => integer(1, 9_999_999).each_repository().once_called(&["retention-diff"]).of(RETAINING);
 
     REPO_RETENTION_ARCHIVE, "repo-retention-archive", "for how many backups all WAL is kept",
         "Of older backups only the WAL that makes them consistent is kept. Without it follows the retention of backups."
-        => integer(1, 9_999_999).each_repository().once_called(&["retention-archive"]).of(RETAINING).later();
+        => integer(1, 9_999_999).each_repository().once_called(&["retention-archive"]).of(RETAINING);
 
     REPO_RETENTION_ARCHIVE_TYPE, "repo-retention-archive-type", "which backups repoN-retention-archive counts",
         "It is best left alone."
         => choice(&[now("full", "full ones"), now("diff", "full and differential ones"), now("incr", "all")])
-            .each_repository().default("full").once_called(&["retention-archive-type"]).of(RETAINING).later();
+            .each_repository().default("full").once_called(&["retention-archive-type"]).of(RETAINING);
 
     REPO_RETENTION_HISTORY, "repo-retention-history", "for how many days the history of removed backups is kept",
-        "Without it forever; with 0 not at all."
-        => integer(0, 9_999_999).each_repository().of(RETAINING).later();
+        "pgBackRest keeps the manifests of removed backups, unless told otherwise."
+        => integer(0, 9_999_999).each_repository().of(RETAINING)
+            .no_effect("pgark keeps nothing of a backup that was removed");
+
+    REPO_RETENTION_WINDOW, "repo-retention-window", "how far back every point in time can be recovered",
+        "14d keeps what it takes to recover to any time of the last 14 days: the newest backup that is older, all later \
+         ones, and all WAL from its start on. If no backup is older yet, all of them stay."
+        => duration("1h", "5000w").each_repository().of(RETAINING);
+
+    REPO_KEEP_DAILY, "repo-keep-daily", "of how many days the last backup is kept",
+        "Days are counted that have a backup, in local time, the newest first. For these backups only the WAL is kept \
+         that makes them consistent, unless another rule wants more."
+        => integer(1, 9_999_999).each_repository().of(RETAINING);
+
+    REPO_KEEP_WEEKLY, "repo-keep-weekly", "of how many weeks the last backup is kept",
+        "As repoN-keep-daily. Weeks begin on Monday."
+        => integer(1, 9_999_999).each_repository().of(RETAINING);
+
+    REPO_KEEP_MONTHLY, "repo-keep-monthly", "of how many months the last backup is kept",
+        "As repoN-keep-daily."
+        => integer(1, 9_999_999).each_repository().of(RETAINING);
+
+    REPO_KEEP_YEARLY, "repo-keep-yearly", "of how many years the last backup is kept",
+        "As repoN-keep-daily."
+        => integer(1, 9_999_999).each_repository().of(RETAINING);
 }

@@ -80,8 +80,10 @@ options! {
         => text().on_command_line().required().of(&[Annotate]);
 
     EXPIRE_SET, "set", "the backup to expire",
-        "A label as info shows it. The backup goes whatever retention says, unless it is the last one."
-        => text().on_command_line().of(&[Expire]).later();
+        "A label as info shows it. The backup goes whatever retention says, unless it is the last one; with a full backup go \
+         the differential and incremental ones that follow it, with a differential one the incremental ones. A repository \
+         that does not have it is left as it is."
+        => text().on_command_line().of(&[Expire]);
 
     VERIFY_SET, "set", "the backup to verify",
         "A label as info shows it. Without it every backup and the whole archive are verified."
@@ -152,15 +154,17 @@ options! {
 
     DRY_RUN, "dry-run", "show what would be removed, and remove nothing",
         "The plan is logged, each line marked [DRY-RUN]."
-        => boolean("n").on_command_line().of(&[Expire]).later_never_ignored();
+        => boolean("n").on_command_line().of(&[Expire]);
 
     OLDEST, "oldest", "expire the oldest full backup",
-        "With all that depends on it, if a newer full backup remains."
-        => boolean("n").on_command_line().of(&[Expire]).later();
+        "With the differential and incremental backups that follow it, if a newer full backup remains. The rules of \
+         retention do not keep it."
+        => boolean("n").on_command_line().of(&[Expire]);
 
     ARCHIVE_EXPIRE_BEFORE, "archive-expire-before", "remove WAL older than this segment",
-        "Only WAL that no backup needs. Meant for archives without backups."
-        => text().on_command_line().of(&[Expire]).later();
+        "Only WAL that no backup needs, and none from this segment on, whatever retention says. It also removes WAL from an \
+         archive that has no backup yet."
+        => text().on_command_line().of(&[Expire]);
 
     VERBOSE, "verbose", "show what is in order too",
         "Without it only what is wrong is shown."

@@ -34,6 +34,7 @@ use pgark_repository::manifest::{
 use pgark_repository::repository::Cluster;
 use pgark_repository::session::{Session, SessionKind};
 use pgark_repository::{Label, LabelKind, StanzaName};
+use pgark_system::lock::FileLock;
 use pgark_system::pace::Pacer;
 use pgark_system::{clock, termination};
 
@@ -90,6 +91,8 @@ pub struct BackupSettings {
 pub struct BackupReport {
     /// What the manifest says of it.
     pub document: ManifestDocument,
+    /// The lock that keeps other backups and expires of this host away, for the expire that follows.
+    pub lock: FileLock,
 }
 
 /// Takes a full backup into `repository`.
@@ -99,7 +102,7 @@ pub struct BackupReport {
 pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<BackupReport> {
     ensure_control_file(&settings.exclude)?;
     let stanza = Stanza::open(repository, &settings.stanza)?;
-    let _lock = lock::acquire(&settings.lock_path, &settings.stanza, "backup", repository.key)?;
+    let lock = lock::acquire(&settings.lock_path, &settings.stanza, "backup", repository.key)?;
     let control = ControlFile::read(&settings.data_directory)?;
     let cluster = stanza.expect_current(Identity::of(&control), ErrorKind::BackupMismatch, "PostgreSQL")?.clone();
     let mut connection = open_server(settings, &control)?;
@@ -116,7 +119,7 @@ pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<Bac
         let lines: Vec<_> = std::iter::once(error.full_message()).chain(error.hints().iter().cloned()).collect();
         tracing::warn!("unable to end the session of the backup: {}", lines.join("\nHINT: "));
     }
-    Ok(BackupReport { document })
+    Ok(BackupReport { document, lock })
 }
 
 /// Without the control file a backup is none.

@@ -123,6 +123,11 @@ impl SegmentName {
         Self::new(self.timeline, self.number(size)?.checked_sub(1)?, size)
     }
 
+    /// What orders segments by where they lie in the WAL, whatever their timeline: both halves of the number.
+    pub fn place(self) -> (u32, u32) {
+        (self.high, self.low)
+    }
+
     /// The first 16 digits: the directory of the archive that holds the segment.
     pub fn directory(self) -> String {
         format!("{:08X}{:08X}", self.timeline.0, self.high)

@@ -17,7 +17,7 @@ fn fill(storage: &Arc<dyn Storage>) {
 }
 
 fn remove(storage: Arc<dyn Storage>) -> Result<u64> {
-    removal::remove_stanza::<Error>(&Repository::open(storage, &Encryption::None)?, &stanza(), &|| Ok(()))
+    removal::remove_stanza::<Error>(&Repository::open(storage, &Encryption::None)?, &stanza(), &mut || Ok(()))
 }
 
 fn names_below(storage: &Arc<dyn Storage>, prefix: Option<&Key>) -> Vec<String> {

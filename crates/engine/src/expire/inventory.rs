@@ -1,0 +1,179 @@
+//! What a stanza has: its backups with the packs that they need, as expire has to know it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use pgark_postgres::Lsn;
+use pgark_postgres::wal::name::{SegmentName, SegmentSize, Timeline};
+use pgark_repository::garbage::{self, StoredPack};
+use pgark_repository::manifest::{BackupPoint, Manifest, ManifestDocument, PackUse};
+use pgark_repository::{Label, PackId, names};
+
+use super::retention::Backup;
+use crate::error::{Error, ErrorKind, Result};
+use crate::stanza::Stanza;
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Inventory {
+    /// The backups that can be read, in the order of their labels.
+    pub(super) backups: Vec<Backup>,
+    /// Of each of them, which packs it needs.
+    needs: BTreeMap<Label, PackSet>,
+    /// All labels that have a manifest.
+    pub(super) labels: BTreeSet<Label>,
+    /// When the newest manifest was written, by the storage's clock.
+    pub(super) newest_manifest: Option<Timestamp>,
+    /// The packs by their numbers in a [`PackSet`].
+    packs: Vec<PackId>,
+}
+
+/// Some of the packs that were listed, a bit for each: many backups need many packs.
+#[derive(Clone, Debug)]
+struct PackSet(Vec<u64>);
+
+impl PackSet {
+    fn new(count: usize) -> Self {
+        Self(vec![0; count.div_ceil(64)])
+    }
+
+    fn insert(&mut self, number: usize) {
+        self.0[number / 64] |= 1 << (number % 64);
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(one, other)| *one |= other);
+    }
+
+    fn contains(&self, number: usize) -> bool {
+        self.0[number / 64] & 1 << (number % 64) != 0
+    }
+}
+
+impl Inventory {
+    /// Reads the manifests. `packs` are those that were listed before them. A manifest that can't be read is an error,
+    /// since nobody knows what it needs, unless it is that of `expired`.
+    ///
+    /// # Errors
+    /// Damage, or the storage's error.
+    pub(super) fn read(
+        stanza: &Stanza<'_>,
+        packs: &BTreeMap<PackId, StoredPack>,
+        expired: Option<&Label>,
+    ) -> Result<Self> {
+        let manifests = garbage::manifests(stanza.repository(), stanza.name())?;
+        let mut inventory = Self {
+            backups: Vec::new(),
+            needs: BTreeMap::new(),
+            labels: BTreeSet::new(),
+            newest_manifest: manifests.values().map(|manifest| manifest.modified).max(),
+            packs: packs.keys().copied().collect(),
+        };
+        for label in manifests.into_keys() {
+            match inventory.read_backup(stanza, packs, &label) {
+                // It was withdrawn a moment ago.
+                Err(error) if error.kind() == ErrorKind::FileMissing => continue,
+                Err(error) if expired == Some(&label) => {
+                    tracing::warn!("the manifest of backup {label} can't be read: {}", error.full_message());
+                }
+                Err(error) => {
+                    return Err(error
+                        .hint("as long as nobody knows what this backup needs, nothing can be removed")
+                        .hint(format!("remove the backup with expire --set={label} if it can't be repaired")));
+                }
+                Ok(backup) => inventory.backups.push(backup),
+            }
+            inventory.labels.insert(label);
+        }
+        Ok(inventory)
+    }
+
+    fn read_backup(
+        &mut self,
+        stanza: &Stanza<'_>,
+        packs: &BTreeMap<PackId, StoredPack>,
+        label: &Label,
+    ) -> Result<Backup> {
+        let manifest = Manifest::open(stanza.repository(), stanza.name(), label)?;
+        let needed = manifest.packs()?;
+        let mut set = PackSet::new(self.packs.len());
+        for number in needed.keys().filter_map(|id| self.packs.binary_search(id).ok()) {
+            set.insert(number);
+        }
+        let flaw = first_flaw(stanza, packs, &needed)?;
+        if let Some(flaw) = &flaw {
+            tracing::warn!(
+                "repo{}: backup {label} can't be restored and does not count: {flaw}\n\
+                 HINT: run verify to see what is missing, and take a new backup",
+                stanza.key()
+            );
+        }
+        let backup = describe(stanza, manifest.document(), flaw.is_none())?;
+        self.needs.insert(label.clone(), set);
+        Ok(backup)
+    }
+
+    /// The packs that these backups need.
+    pub(super) fn needed<'labels>(&self, labels: impl IntoIterator<Item = &'labels Label>) -> BTreeSet<PackId> {
+        let mut all = PackSet::new(self.packs.len());
+        labels.into_iter().filter_map(|label| self.needs.get(label)).for_each(|set| all.add(set));
+        let packs = self.packs.iter().enumerate().filter(|(number, _)| all.contains(*number));
+        packs.map(|(_, pack)| *pack).collect()
+    }
+}
+
+/// What is wrong with the first pack that is not as the manifest says.
+fn first_flaw(
+    stanza: &Stanza<'_>,
+    packs: &BTreeMap<PackId, StoredPack>,
+    needed: &BTreeMap<PackId, PackUse>,
+) -> Result<Option<String>> {
+    for (id, pack) in needed {
+        // It may have been written since the packs were listed.
+        let length = match packs.get(id) {
+            Some(listed) => Some(listed.length),
+            None => stanza.repository().storage().head(&names::pack(stanza.name(), *id)?)?.map(|found| found.size),
+        };
+        match length {
+            None => return Ok(Some(format!("pack {id} is missing"))),
+            Some(length) if length != pack.length => {
+                return Ok(Some(format!("pack {id} has {length} bytes instead of {}", pack.length)));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+/// What retention has to know of a backup.
+fn describe(stanza: &Stanza<'_>, document: &ManifestDocument, is_whole: bool) -> Result<Backup> {
+    let label = &document.label;
+    let damaged = |what: &str| {
+        Error::new(ErrorKind::FileInvalid, format!("the manifest of backup {label} makes no sense: {what}"))
+    };
+    let cluster = stanza.clusters().iter().find(|cluster| cluster.id == document.cluster.id);
+    let cluster = cluster.ok_or_else(|| damaged("it is of a cluster that the stanza never had"))?;
+    let segment = |point: &BackupPoint| point.wal_segment.as_deref().map(str::parse).transpose();
+    let no_segment = |_| damaged("a WAL segment has no name of one");
+    let (first, last): (Option<SegmentName>, Option<SegmentName>) =
+        (segment(&document.start).map_err(no_segment)?, segment(&document.stop).map_err(no_segment)?);
+    let from = match first {
+        Some(first) => first,
+        None => from_lsn(document).ok_or_else(|| damaged("it does not say where it begins"))?,
+    };
+    Ok(Backup {
+        label: label.clone(),
+        stop: document.stop.time,
+        archive: cluster.archive(),
+        wal: first.zip(last),
+        from,
+        is_whole,
+    })
+}
+
+/// Where the recovery of an offline backup begins.
+fn from_lsn(document: &ManifestDocument) -> Option<SegmentName> {
+    let lsn: Lsn = document.start.lsn.as_deref()?.parse().ok()?;
+    let size = SegmentSize::new(u64::from(document.cluster.wal_segment_size)).ok()?;
+    Some(SegmentName::of_lsn(Timeline(document.start.timeline), lsn, size))
+}
