@@ -112,6 +112,14 @@ impl<'repository> Session<'repository> {
         Ok(session)
     }
 
+    /// The session that said this of itself the last time, which goes on.
+    ///
+    /// # Errors
+    /// Where it can't have a name.
+    pub fn resume(repository: &'repository Repository, stanza: &StanzaName, document: SessionDocument) -> Result<Self> {
+        Ok(Self { repository, name: names::session(stanza, document.id)?, document })
+    }
+
     /// The session's identity.
     pub fn id(&self) -> Ulid {
         self.document.id

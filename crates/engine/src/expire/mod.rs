@@ -210,6 +210,7 @@ impl Expire<'_> {
         steps.extend(plan::backup_steps(&inventory.backups, &kept, &retention, adhoc));
         if let Some(unreadable) = adhoc.filter(|label| !inventory.backups.iter().any(|backup| backup.label == **label))
         {
+            steps.push(Step::Expire { reason: "adhoc", labels: vec![unreadable.clone()] });
             steps.push(Step::RemoveBackup(unreadable.clone()));
         }
         steps.extend(self.archive_steps(&inventory, &kept, &retention, &now)?);

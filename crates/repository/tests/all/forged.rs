@@ -250,7 +250,7 @@ fn a_repository_may_be_read_where_it_may_not_be_written() {
     }
     for what in ["write", "expire"] {
         let repository = descriptor(|document| document["features"][what] = vec!["holograms"].into()).unwrap();
-        match removal::remove_stanza::<Error>(&repository, &stanza(), &|| Ok(())) {
+        match removal::remove_stanza::<Error>(&repository, &stanza(), &mut || Ok(())) {
             Err(Error::Unsupported { object, what }) => assert!(object == "pgark.repo" && what.contains("holograms")),
             other => panic!("{other:?}"),
         }

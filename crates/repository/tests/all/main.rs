@@ -22,4 +22,5 @@ mod removal;
 mod restore;
 mod room;
 mod sample;
+mod simulation;
 mod wal;
