@@ -14,6 +14,7 @@ pub mod expire;
 pub mod info;
 mod lock;
 pub mod objects;
+mod pin;
 pub mod restore;
 pub mod stanza;
 pub mod stanza_create;

@@ -425,7 +425,8 @@ proptest! {
             // Every time of the window lies after a backup from which all WAL is there.
             let start = at.time - window;
             if let Some(base) = left.iter().rfind(|backup| backup.is_whole && backup.stop <= start) {
-                let from = (base.from.place().1..400).all(|number| rule.keeps(segment(1, number)));
+                let (high, low) = base.from.place();
+                let from = (high << 8 | low..400).all(|number| rule.keeps(segment(1, number)));
                 prop_assert!(from);
             }
         }

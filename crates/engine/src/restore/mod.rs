@@ -24,7 +24,7 @@ use pgark_postgres::label::TABLESPACE_MAP_FILE;
 use pgark_postgres::recovery::{AUTO_CONFIGURATION_FILE, Recovery};
 use pgark_repository::manifest::{Attributes, Entry, EntryKind, Manifest, PackUse};
 use pgark_repository::map::PageMap;
-use pgark_repository::{PackId, Repository};
+use pgark_repository::{Label, PackId, Repository};
 use pgark_system::termination;
 use rustix::fs::OFlags;
 
@@ -39,8 +39,8 @@ pub use self::settings::{DatabaseChoice, Relocation, RestoreReport, RestoreSetti
 use self::target::{Present, TargetFile};
 use crate::archive_push::combine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock;
 use crate::stanza::OpenRepository;
+use crate::{lock, pin};
 
 /// Restores a cluster.
 ///
@@ -49,13 +49,18 @@ use crate::stanza::OpenRepository;
 /// # Errors
 /// Any failure. What makes no sense is refused before anything is touched; if something fails later, the directory can't
 /// be started as a cluster.
-pub fn run(mut settings: RestoreSettings) -> Result<RestoreReport> {
+pub fn run(settings: RestoreSettings) -> Result<RestoreReport> {
     recovery::check(&settings)?;
     let repositories = open_repositories(&settings)?;
     let choice = select::choose(&settings, &repositories)?;
     let key = choice.stanza.key();
     let _lock = lock::acquire(&settings.lock_path, &settings.stanza, "restore", key)?;
-    let (repository, label) = (choice.stanza.repository(), choice.label);
+    let (repository, label, host) = (choice.stanza.repository(), choice.label, settings.host.clone());
+    let stanza = settings.stanza.clone();
+    pin::while_pinned(repository, &stanza, &label, &host, || restore(settings, repository, key, label.clone()))
+}
+
+fn restore(mut settings: RestoreSettings, repository: &Repository, key: u32, label: Label) -> Result<RestoreReport> {
     let manifest = Manifest::open(repository, &settings.stanza, &label)?;
     tracing::info!("repo{key}: restore backup set {label}");
     settings.target = settings.target_for(manifest.document());

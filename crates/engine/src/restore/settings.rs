@@ -103,6 +103,8 @@ pub struct RestoreSettings {
     pub pacer: Pacer,
     /// Where lock files are.
     pub lock_path: PathBuf,
+    /// This host.
+    pub host: String,
 }
 
 impl RestoreSettings {

@@ -42,6 +42,7 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
         workers: settings::workers(configuration),
         pacer: settings::disk_pacer(configuration),
         lock_path: settings::lock_path(configuration),
+        host: settings::host(),
     };
     let report = restore::run(settings)?;
     let (size, fetched) = (human_size(report.size), human_size(report.fetched));

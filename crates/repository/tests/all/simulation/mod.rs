@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use self::world::{Flaw, Summary, World};
 
 /// How many runs a test makes. A run takes some milliseconds.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 300;
 
 /// Makes all runs, on as many threads as the machine has for it; gives what happened in each, or why it ended.
 fn run_all(flaw: Option<Flaw>) -> Vec<(u64, Result<Summary, String>)> {

@@ -107,6 +107,8 @@ pub(super) struct World {
     next_label: Cell<u32>,
     /// The backups that were reported as taken and not expired, with what they need.
     taken: RefCell<BTreeMap<Label, BTreeSet<PackId>>>,
+    /// The backups that were expired, perhaps before whoever took them has reported.
+    expired: RefCell<BTreeSet<Label>>,
     pub(super) summary: Cell<Summary>,
 }
 
@@ -123,6 +125,7 @@ impl World {
             depth: Cell::new(0),
             next_label: Cell::new(0),
             taken: RefCell::default(),
+            expired: RefCell::default(),
             summary: Cell::default(),
         })
     }
@@ -297,13 +300,16 @@ impl World {
 
     /// The user was told that the backup is taken.
     pub(super) fn report(&self, label: Label, needed: BTreeSet<PackId>) {
-        self.taken.borrow_mut().insert(label, needed);
+        if !self.expired.borrow().contains(&label) {
+            self.taken.borrow_mut().insert(label, needed);
+        }
         self.count(|summary| summary.backups += 1);
     }
 
     /// The user wants the backup no more.
     pub(super) fn give_up(&self, label: &Label) {
         self.taken.borrow_mut().remove(label);
+        self.expired.borrow_mut().insert(label.clone());
     }
 
     /// The packs that a backup needs, by its manifest.
