@@ -25,20 +25,30 @@ const PASSPHRASE: &str = "correct horse battery staple";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let directory = std::env::args_os().nth(1).ok_or("usage: golden <directory>")?;
+    let directory = Path::new(&directory);
     let passphrase = Encryption::Passphrase(Zeroizing::new(PASSPHRASE.to_owned()));
-    write(Path::new(&directory), "plain", &Encryption::None)?;
-    write(Path::new(&directory), "encrypted", &passphrase)
+    for (suffix, sample) in [("", sample::write as Sample), ("-garbage", sample::write_garbage)] {
+        write(directory, &format!("plain{suffix}"), &Encryption::None, sample)?;
+        write(directory, &format!("encrypted{suffix}"), &passphrase, sample)?;
+    }
+    Ok(())
 }
 
-fn write(directory: &Path, name: &str, encryption: &Encryption) -> Result<(), Box<dyn Error>> {
+/// What fills a repository.
+type Sample = fn(&Repository) -> pgark_repository::Result<()>;
+
+fn write(directory: &Path, name: &str, encryption: &Encryption, sample: Sample) -> Result<(), Box<dyn Error>> {
     let path = directory.join(name);
     fs::create_dir_all(directory)?;
-    // Fails where there is one already: golden files are never changed.
+    // What is there already stays: golden files are never changed.
+    if path.exists() {
+        return Ok(());
+    }
     fs::create_dir(&path)?;
     let storage = Arc::new(LocalStorage::open(&path)?);
     let capabilities = probe(&*storage)?;
     let repository = Repository::create(storage, encryption, capabilities, "pgark 0.0.0")?;
-    sample::write(&repository)?;
+    sample(&repository)?;
     fs::write(directory.join(format!("{name}.txt")), dump::repository(&repository)?)?;
     Ok(())
 }

@@ -226,7 +226,10 @@ impl Repository {
     }
 
     /// Checks that this program knows all that it must know to remove.
-    pub(crate) fn check_removable(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where it does not.
+    pub fn check_removable(&self) -> Result<()> {
         let unknown = unknown(&self.descriptor.features.expire);
         if unknown.is_empty() {
             return self.check_writable();

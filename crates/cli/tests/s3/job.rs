@@ -115,3 +115,24 @@ fn a_repository_in_s3_is_looked_into_and_a_stanza_deleted_from_it() {
     let info = site.pgark(&["info"]).expect_success();
     assert!(info.stdout.contains("missing stanza path"), "{}", info.report());
 }
+
+/// What retention does not ask for goes from a bucket, too, and what is left comes back.
+#[test]
+fn a_repository_in_s3_is_expired() {
+    let (server, moto) = (Server::get(18), Moto::start());
+    let site = in_moto(Site::builder(&server), 1, &moto).global("repo1-retention-full=1").start();
+    site.cluster.sql("create table numbers as select generate_series(1, 1000) as number");
+    site.backup(&[]);
+    let label = site.backup(&[]);
+    site.pgark(&["expire"]).expect_success();
+    let lines = |arguments: &[&str]| -> Vec<String> {
+        let finished = run(&mut site.command(arguments)).expect_success();
+        finished.stdout.lines().map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&["repo-ls", "stanza/demo/backup"]), [label.as_str()]);
+    assert_eq!(lines(&["repo-ls", "stanza/demo/pack"]).len(), 1);
+    assert!(lines(&["repo-ls", "stanza/demo/session"]).is_empty());
+    site.cluster.sql("insert into numbers values (0)");
+    site.archive_segment();
+    assert_eq!(count(&site.recover("restored", &[])), "1001");
+}

@@ -20,6 +20,7 @@ use jiff::tz::TimeZone;
 use pgark_postgres::wal::name::SegmentName;
 use pgark_repository::garbage::{self, Survey};
 use pgark_repository::session::{Session, SessionDocument, SessionKind, Sessions, Turn};
+use pgark_repository::wal::Archive;
 use pgark_repository::{Label, PackId, StanzaName};
 use pgark_system::clock;
 
@@ -92,11 +93,10 @@ pub enum Outcome {
 /// to be expired is the last one; damage; or the storage's error. Where what there is can't be read, nothing is removed.
 pub fn run(settings: &ExpireSettings, repository: &ExpireRepository) -> Result<Outcome> {
     let key = repository.settings.key;
-    let _lock = match repository.is_locked {
-        true => None,
-        false => Some(lock::acquire(&settings.lock_path, &settings.stanza, "backup", key)?),
-    };
+    let acquire = || lock::acquire(&settings.lock_path, &settings.stanza, "backup", key);
+    let _lock = (!repository.is_locked).then(acquire).transpose()?;
     let open = repository.settings.open()?;
+    open.repository.check_removable()?;
     let stanza = Stanza::open(&open, &settings.stanza)?;
     if let Request::Set(label) = &settings.request
         && !garbage::manifests(stanza.repository(), stanza.name())?.contains_key(label)
@@ -328,8 +328,8 @@ impl Expire<'_> {
         retention: &Retention,
         now: &Now,
     ) -> Result<Vec<Step>> {
-        let key = self.stanza.key();
-        let mut archives: Vec<_> = Vec::new();
+        // A cluster may go on with the archive of an earlier one.
+        let mut archives = Vec::new();
         for cluster in self.stanza.clusters() {
             if !archives.contains(&cluster.archive()) {
                 archives.push(cluster.archive());
@@ -337,22 +337,18 @@ impl Expire<'_> {
         }
         let backups: Vec<_> = inventory.backups.iter().filter(|backup| kept.contains(&backup.label)).cloned().collect();
         let current = self.stanza.current().archive();
-        let rules = match archive::rules(&archives, &current, &backups, retention, self.settings.archive_before, now) {
+        let before = self.settings.archive_before;
+        let rules = match archive::rules(&archives, &current, &backups, retention, before, now) {
             Ok(rules) => rules,
             Err(why) => {
-                tell_why_no_wal_goes(key, why);
+                tell_why_no_wal_goes(self.stanza.key(), why);
                 return Ok(Vec::new());
             }
         };
         let mut steps = Vec::new();
-        for cluster in self.stanza.clusters() {
-            let archive = self.stanza.archive(cluster);
-            if let Some((_, rule)) = rules.iter().find(|(id, _)| id == archive.id())
-                && archives.contains(archive.id())
-            {
-                archives.retain(|id| id != archive.id());
-                steps.extend(plan::archive_steps(&archive, rule)?);
-            }
+        for (archive, rule) in rules {
+            let archive = Archive::new(self.stanza.repository(), self.stanza.name().clone(), archive);
+            steps.extend(plan::archive_steps(&archive, &rule)?);
         }
         Ok(steps)
     }

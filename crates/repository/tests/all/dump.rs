@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use pgark_repository::container::BlockKind;
+use pgark_repository::garbage::{self, Log};
 use pgark_repository::manifest::{Attributes, Content, Entry, EntryKind, Manifest, MapLocation, PackUse};
 use pgark_repository::map::Source;
 use pgark_repository::pack::{FramePages, Pack};
@@ -23,6 +24,11 @@ pub(crate) fn repository(repository: &Repository) -> Result<String> {
         writeln!(text, "stanza {stanza}").unwrap();
         for session in sessions(repository, &stanza)? {
             writeln!(text, "session {}", json(&session)).unwrap();
+        }
+        for (number, entry) in Log::read(repository, &stanza)?.entries() {
+            let garbage::Entry { kind, session, written, program, packs } = entry;
+            let packs: Vec<_> = packs.iter().map(ToString::to_string).collect();
+            writeln!(text, "entry {number}, a {kind:?} of {session} at {written} by {program}: {packs:?}").unwrap();
         }
         for cluster in repository.clusters(&stanza)? {
             text += &dump_cluster(repository, &stanza, &cluster)?;

@@ -18,7 +18,7 @@ fn directory() -> PathBuf {
 }
 
 fn open(name: &str) -> Repository {
-    let encryption = if name == "plain" { Encryption::None } else { passphrase(PASSPHRASE) };
+    let encryption = if name.starts_with("plain") { Encryption::None } else { passphrase(PASSPHRASE) };
     let storage = LocalStorage::open(&directory().join(name)).unwrap();
     Repository::open(Arc::new(storage), &encryption).unwrap()
 }
@@ -35,7 +35,7 @@ fn bytes(storage: &dyn Storage) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn they_say_what_they_said_when_they_were_written() {
-    for name in ["plain", "encrypted"] {
+    for name in ["plain", "encrypted", "plain-garbage", "encrypted-garbage"] {
         let expected = fs::read_to_string(directory().join(format!("{name}.txt"))).unwrap();
         let found = dump::repository(&open(name)).unwrap();
         for (line, (found, expected)) in (1..).zip(found.lines().zip(expected.lines())) {
@@ -85,6 +85,31 @@ fn they_can_be_read_by_the_page_that_says_the_format() {
             assert_eq!(object.document()["hash"], blake3::Hash::from_bytes(book.hash(&data)).to_hex().as_str());
             assert_eq!(object.only(49), analysis);
         }
+    }
+}
+
+/// The log of garbage and the sessions, likewise.
+#[test]
+fn the_log_of_garbage_is_what_the_page_says() {
+    for (name, passphrase) in [("plain-garbage", None), ("encrypted-garbage", Some(PASSPHRASE))] {
+        let objects = bytes(open(name).storage());
+        let book = Book::open(&objects, passphrase);
+        let entry = |number: u64| {
+            let key = format!("stanza/demo/gc/{number:020}");
+            book.read(&key, &objects[&key])
+        };
+        assert!(!objects.contains_key(&format!("stanza/demo/gc/{:020}", 1)), "{name}");
+        let kinds: Vec<u8> = entry(2).blocks.iter().map(|block| block.kind).collect();
+        assert_eq!(kinds, [64, 1], "{name}");
+        assert_eq!(entry(2).only(64), [&[2; 16][..], &[255; 4], &[255; 16], &[0; 4]].concat(), "{name}");
+        assert_eq!(entry(3).only(64), [&[1; 16][..], &[0; 4], &[1; 16], &[7, 0, 0, 0]].concat(), "{name}");
+        assert_eq!((&entry(2).document()["kind"], &entry(3).document()["kind"]), (&"mark".into(), &"sweep".into()));
+        assert_eq!(entry(3).document()["number"], 3, "{name}");
+        let sessions = objects.iter().filter(|(key, _)| key.contains("/session/"));
+        let sessions: Vec<_> = sessions.map(|(key, object)| book.read(key, object).document()).collect();
+        let backup = sessions.iter().find(|session| session["kind"] == "backup").unwrap();
+        assert_eq!((&backup["seen"], backup["adopts"].as_array().unwrap().len()), (&3.into(), 1), "{name}");
+        assert!(backup["machine"]["process_started"].is_u64(), "{name}");
     }
 }
 

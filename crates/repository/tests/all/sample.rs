@@ -2,11 +2,12 @@
 
 use pgark_repository::codec::Compression;
 use pgark_repository::container::WriteOptions;
+use pgark_repository::garbage::{EntryKind, Log, NewEntry};
 use pgark_repository::manifest::PageRange;
 use pgark_repository::repository::Cluster;
 use pgark_repository::session::{Session, SessionKind};
 use pgark_repository::wal::{Archive, WalDocument};
-use pgark_repository::{Label, PAGE_SIZE, Repository, Result, StanzaName, note};
+use pgark_repository::{Label, PAGE_SIZE, PackId, Repository, Result, StanzaName, note};
 use ulid::Ulid;
 
 use crate::backups::{Backup, Item, Taken, cluster};
@@ -48,6 +49,30 @@ pub(crate) fn write(repository: &Repository) -> Result<()> {
     for annotations in [[("keep", "until audited"), ("why", "import")], [("keep", ""), ("why", "the import of May")]] {
         let annotations = annotations.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
         note::annotate(repository, &stanza, &label(FULL), annotations, "pgark 0.0.0")?;
+    }
+    Ok(())
+}
+
+/// Writes a repository in which somebody takes a backup while an expire is at work.
+pub(crate) fn write_garbage(repository: &Repository) -> Result<()> {
+    let stanza = &stanza();
+    repository.add_cluster(stanza, &cluster())?;
+    let pack = |session: u8, number| PackId { session: Ulid::from_bytes([session; 16]), number };
+    let mut log = Log::default();
+    for (kind, packs) in [
+        (EntryKind::Mark, [pack(1, 0), pack(1, 7)]),
+        (EntryKind::Mark, [pack(2, u32::MAX), pack(255, 0)]),
+        (EntryKind::Sweep, [pack(1, 0), pack(1, 7)]),
+    ] {
+        let entry = NewEntry { kind, session: Ulid::from_bytes([9; 16]), program: "pgark 0.0.0", packs: &packs.into() };
+        log.append(repository, stanza, entry)?;
+    }
+    log.remove(repository, stanza, &[1].into())?;
+    let mut backup = Session::begin(repository, stanza, SessionKind::Backup, "db1".into(), vec![label(FULL)])?;
+    backup.note_seen(3)?;
+    backup.adopt(vec![Ulid::from_bytes([4; 16])])?;
+    for kind in [SessionKind::Expire, SessionKind::Restore] {
+        let _left_open = Session::begin(repository, stanza, kind, "db2".into(), Vec::new())?;
     }
     Ok(())
 }
