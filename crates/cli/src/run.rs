@@ -105,7 +105,7 @@ impl Program {
                 let expire = || commands::expire_after_backup(&configuration, held);
                 framed(&configuration, stopwatch, expire).map_or_else(|code| code, |()| exit::SUCCESS)
             }
-            Ok(Invocation::Help(_) | Invocation::Version(_)) => exit::SUCCESS,
+            Ok(Invocation::Completion(_) | Invocation::Help(_) | Invocation::Version(_)) => exit::SUCCESS,
             Err(error) => {
                 let failure = Failure::from(error);
                 tracing::error!("{}", failure.log_message());

@@ -249,7 +249,7 @@ impl Expire<'_> {
             Request::Rules | Request::Oldest => wanted,
             Request::Set(label) => {
                 self.ensure_not_last(inventory, label)?;
-                self.kept_without(inventory, retention, now, label)
+                kept_without(inventory, retention, now, label)
             }
         };
         for session in &survey.sessions.live {
@@ -261,15 +261,6 @@ impl Expire<'_> {
             }
         }
         Ok(kept)
-    }
-
-    /// What stays without one backup, and without what belongs to it as far as no rule wants it.
-    fn kept_without(&self, inventory: &Inventory, retention: &Retention, now: &Now, label: &Label) -> BTreeSet<Label> {
-        let others: Vec<_> = inventory.backups.iter().filter(|backup| backup.label != *label).cloned().collect();
-        let own_rules = Retention { full: None, diff: None, ..retention.clone() };
-        let wanted = if own_rules.is_set() { own_rules.kept(&others, now) } else { BTreeSet::new() };
-        let gone = plan::gone_with(&inventory.backups, label, &wanted);
-        others.into_iter().map(|backup| backup.label).filter(|label| !gone.contains(label)).collect()
     }
 
     /// The last backup is never expired.
@@ -354,6 +345,15 @@ impl Expire<'_> {
     }
 }
 
+/// What stays without one backup, and without what belongs to it as far as no rule wants it.
+fn kept_without(inventory: &Inventory, retention: &Retention, now: &Now, label: &Label) -> BTreeSet<Label> {
+    let others: Vec<_> = inventory.backups.iter().filter(|backup| backup.label != *label).cloned().collect();
+    let own_rules = Retention { full: None, diff: None, ..retention.clone() };
+    let wanted = if own_rules.is_set() { own_rules.kept(&others, now) } else { BTreeSet::new() };
+    let gone = plan::gone_with(&inventory.backups, label, &wanted);
+    others.into_iter().map(|backup| backup.label).filter(|label| !gone.contains(label)).collect()
+}
+
 fn tell_why_no_wal_goes(key: u32, why: archive::NoRemoval) {
     match why {
         archive::NoRemoval::NotSet => {
@@ -372,9 +372,10 @@ fn tell_why_no_wal_goes(key: u32, why: archive::NoRemoval) {
 
 /// Says what a step does.
 fn tell(key: u32, step: &Step) {
-    match step {
-        Step::Retain { .. } => tracing::debug!("repo{key}: {step}"),
-        _ => tracing::info!("repo{key}: {step}"),
+    if matches!(step, Step::Retain { .. }) {
+        tracing::debug!("repo{key}: {step}");
+    } else {
+        tracing::info!("repo{key}: {step}");
     }
 }
 

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pgark_repository::garbage::{self, Log, StoredPack};
-use pgark_repository::manifest::{ManifestWriter, PackUse};
 use pgark_repository::session::{Session, SessionDocument, SessionKind, sessions};
 use pgark_repository::{Error, Label, PackId, names};
 use pgark_storage::PutMode;
 
 use super::world::{Actor, Flaw, Next, StepResult, World};
 use crate::backups::document;
+use crate::draft::{Draft, DraftBlock};
 
 /// Bytes of every pack. What is in them does not matter here.
 const PACK_BYTES: &[u8] = b"pages";
@@ -73,7 +73,7 @@ impl BackupActor {
             Err(error) if error.is_not_found() => return Ok(()),
             packs => packs?,
         };
-        let used: Vec<PackId> = packs.into_iter().filter(|pack| self.usable(pack) && world.below(3) > 0).collect();
+        let used: Vec<PackId> = packs.into_iter().filter(|pack| self.usable(pack) && world.below(3) == 0).collect();
         self.needed.extend(used);
         Ok(())
     }
@@ -105,12 +105,21 @@ impl BackupActor {
         Ok(())
     }
 
+    /// Writes the manifest. It is made by the page that says the format, without compression: that takes most of the time
+    /// of a run otherwise.
     fn commit(&self, world: &World) -> Result<(), Error> {
-        let manifest = ManifestWriter::new(&world.repository, &world.stanza(), &self.label)?;
-        let pack_use = PackUse { length: PACK_BYTES.len() as u64, used: 1, root: [0; 32] };
-        let packs = self.needed.iter().map(|pack| (*pack, pack_use)).collect();
-        manifest.commit(&document(&self.label), &packs)?;
-        Ok(())
+        let record = |pack: &PackId| {
+            let length = (PACK_BYTES.len() as u64).to_le_bytes();
+            let parts = [&pack.session.to_bytes()[..], &pack.number.to_le_bytes(), &[0; 4], &length, &[0; 8], &[0; 32]];
+            parts.concat()
+        };
+        let packs: Vec<u8> = self.needed.iter().flat_map(record).collect();
+        let document = serde_json::to_vec(&document(&self.label)).unwrap();
+        let blocks = [(35, &[][..]), (33, &[]), (34, &packs), (1, &document)];
+        let blocks = blocks.into_iter().map(|(kind, plain)| DraftBlock::new(kind, plain)).collect();
+        let name = names::manifest(&world.stanza(), &self.label)?;
+        let draft = Draft::new(*b"PGARKMAN", world.repository.vault().repository(), blocks);
+        Ok(world.repository.storage().put(&name, &draft.write(name.as_str()), PutMode::Create)?)
     }
 
     fn confirm(&self, world: &World) -> Result<(), Error> {

@@ -58,7 +58,7 @@ impl ExpireActor {
     fn remove(&mut self, world: &World) -> Result<(), Error> {
         let survey = self.survey.as_ref().unwrap();
         let pins: BTreeSet<&Label> = survey.sessions.live.iter().flat_map(|session| &session.relies_on).collect();
-        let unpinned = |label: &&Label| world.flaw == Some(Flaw::NoPins) || !pins.contains(label);
+        let unpinned = |label: &&Label| !pins.contains(label);
         let old: Vec<Label> = self.needs.keys().rev().skip(KEPT).filter(unpinned).cloned().collect();
         for label in old {
             world.give_up(&label);
@@ -85,17 +85,8 @@ impl ExpireActor {
     fn tidy_up(&mut self, world: &World) -> Result<(), Error> {
         let survey = self.survey.as_mut().unwrap();
         let packs = survey.packs.keys().copied().collect();
-        let mut done = garbage::done(&survey.log, &packs, &survey.sessions);
-        if world.flaw == Some(Flaw::NumbersAgain) {
-            let last = survey.log.last();
-            let is_done = |entry: &garbage::Entry| entry.packs.is_disjoint(&packs);
-            done.extend(survey.log.entries().get(&last).filter(|entry| is_done(entry)).map(|_| last));
-            for number in done {
-                world.repository.storage().delete(&names::garbage_entry(&world.stanza(), number)?)?;
-            }
-        } else {
-            survey.log.remove(&world.repository, &world.stanza(), &done)?;
-        }
+        let done = garbage::done(&survey.log, &packs, &survey.sessions);
+        survey.log.remove(&world.repository, &world.stanza(), &done)?;
         for session in &survey.sessions.dead {
             world.repository.storage().delete(&names::session(&world.stanza(), session.id)?)?;
         }
@@ -125,7 +116,13 @@ impl Actor for ExpireActor {
                 }
             },
             Stage::Survey => {
-                self.survey = Some(Survey::take(repository, &stanza, Some(own))?);
+                let mut survey = Survey::take(repository, &stanza, Some(own))?;
+                if world.flaw == Some(Flaw::ReadersNotHeeded) {
+                    survey.sessions.live.retain(|session| session.kind != SessionKind::Restore);
+                    survey.sweepable = garbage::sweepable(&survey.log, &survey.sessions, &BTreeSet::new());
+                    survey.sweepable.retain(|pack| survey.packs.contains_key(pack));
+                }
+                self.survey = Some(survey);
                 if world.flaw == Some(Flaw::ManifestsBeforeSweep) { Stage::Read } else { Stage::Announce }
             }
             Stage::Announce => {

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use self::world::{Flaw, Summary, World};
 
 /// How many runs a test makes. A run takes some milliseconds.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 1000;
 
 /// Makes all runs, on as many threads as the machine has for it; gives what happened in each, or why it ended.
 fn run_all(flaw: Option<Flaw>) -> Vec<(u64, Result<Summary, String>)> {
@@ -48,7 +48,7 @@ fn no_backup_is_harmed_and_all_garbage_goes() {
     }
     // The runs are worth something only if everything happens in them.
     eprintln!("{total:?}");
-    assert!(total.backups > SEEDS && total.withdrawn > SEEDS / 100, "{total:?}");
+    assert!(total.backups > SEEDS && total.withdrawn > SEEDS / 200, "{total:?}");
     assert!(total.swept > SEEDS && total.shared > SEEDS && total.adopted > SEEDS / 20, "{total:?}");
     assert!(total.killed > SEEDS && total.given_way > SEEDS / 20 && total.read > SEEDS / 4, "{total:?}");
 }
@@ -58,7 +58,7 @@ fn no_backup_is_harmed_and_all_garbage_goes() {
 fn each_part_of_the_protocol_is_needed() {
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let flaws = [Flaw::NoConfirm, Flaw::ManifestsBeforeSweep, Flaw::NoMark, Flaw::NoPins, Flaw::NumbersAgain];
+    let flaws = [Flaw::NoConfirm, Flaw::ManifestsBeforeSweep, Flaw::NoMark, Flaw::ReadersNotHeeded];
     let harm = flaws.map(|flaw| (flaw, run_all(Some(flaw)).into_iter().filter(|(_, result)| result.is_err()).count()));
     std::panic::set_hook(quiet);
     eprintln!("runs of {SEEDS} that end with harm: {harm:?}");
