@@ -19,9 +19,27 @@ fn labels(site: &Site, repository: u32) -> Vec<String> {
     backups.iter().map(|backup| backup["label"].as_str().expect("a backup has a label").to_owned()).collect()
 }
 
-fn segments(site: &Site) -> BTreeSet<String> {
-    let names = site.objects("/wal/").into_iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned());
-    names.filter(|name| name.len() == 24).collect()
+/// The objects that the first repository has of a kind, without what a killed process has left unfinished.
+fn objects(site: &Site, kind: &str) -> Vec<PathBuf> {
+    let mut objects = site.objects(kind);
+    objects.retain(|path| !text(path).contains(".pgark-tmp-"));
+    objects
+}
+
+/// The sessions whose packs are there.
+fn sessions_of_packs(site: &Site) -> BTreeSet<PathBuf> {
+    objects(site, "/pack/").iter().map(|path| path.parent().unwrap().to_owned()).collect()
+}
+
+/// What was said, without how much it was: that depends on the server.
+fn without_amounts(text: &str) -> String {
+    let digits = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    let words = text.split(' ').collect::<Vec<_>>();
+    let is_amount = |index: usize| matches!(words.get(index + 1), Some(next) if next.starts_with("packs") || next.starts_with("bytes"));
+    let shown = |(index, word): (usize, &&str)| {
+        if digits(word) && is_amount(index) { "[amount]".to_owned() } else { (*word).to_owned() }
+    };
+    words.iter().enumerate().map(shown).collect::<Vec<_>>().join(" ")
 }
 
 /// Restores a backup to its consistency and gives what is in a table.
@@ -61,10 +79,8 @@ fn after_a_backup_what_is_too_old_goes() {
     let expired = site.pgark(&["--repo1-retention-full=2", "--log-level-console=info", "expire"]).expect_success();
     assert!(expired.stdout.contains("no archive to remove"), "{}", expired.report());
     // Every backup of the first release stands on packs of its own, so that nothing but those of two backups is left.
-    let sessions: BTreeSet<PathBuf> =
-        site.objects("/pack/").iter().map(|path| path.parent().unwrap().to_owned()).collect();
     let directories = fs::read_dir(site.repository().join("stanza/demo/pack")).unwrap().count();
-    assert_eq!((sessions.len(), directories), (2, 2));
+    assert_eq!((sessions_of_packs(&site).len(), directories), (2, 2));
     assert!(!site.repository().join(format!("stanza/demo/backup/{}", taken[0])).exists());
     assert!(site.objects("/session/").is_empty());
     assert_eq!(content_of(&site, &server, &taken[3]), "3");
@@ -72,7 +88,7 @@ fn after_a_backup_what_is_too_old_goes() {
     let json = site.pgark(&["--output=json", "info"]).expect_success().stdout;
     let stanzas: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(stanzas[0]["backup"][0]["archive"]["start"], stanzas[0]["archive"][0]["min"]);
-    site.recover("to-the-end", &[]);
+    assert_eq!(site.recover("to-the-end", &[]).sql("select max(id) from event"), "3");
 }
 
 #[test]
@@ -90,7 +106,7 @@ fn what_is_done_is_said_in_pgbackrests_words() {
     transcript.add("done", 0, site.pgark(&[&options[..], &["expire"]].concat()));
     transcript.add("again", 0, site.pgark(&[&options[..], &["expire"]].concat()));
     transcript.add("nothing left", 0, site.pgark(&[&options[..], &["expire"]].concat()));
-    assert_output!("words", transcript.text());
+    assert_output!("words", without_amounts(&transcript.text()));
     assert_eq!(content_of(&site, &server, &taken[2]), "2");
 }
 
@@ -121,7 +137,7 @@ fn one_backup_goes_by_its_label_but_never_the_last_one() {
         site.objects("/backup/"),
         before.into_iter().filter(|path| text(path).contains("/backup/")).collect::<Vec<_>>()
     );
-    assert_output!("by_label", transcript.text());
+    assert_output!("by_label", without_amounts(&transcript.text()));
     assert_eq!(content_of(&site, &server, &taken[0]), "0");
 }
 
@@ -149,7 +165,7 @@ fn damage_is_told_and_removes_nothing() {
     fs::remove_file(site.repository().join("stanza/demo/pack").join(&pack)).unwrap();
     transcript.add("a missing pack", 0, site.pgark(&[retention, "expire"]));
     assert_eq!(labels(&site, 1), [taken[0].clone(), taken[2].clone()]);
-    assert_output!("damage", transcript.text());
+    assert_output!("damage", without_amounts(&transcript.text()));
     assert_eq!(content_of(&site, &server, &taken[0]), "0");
 }
 
@@ -175,9 +191,7 @@ fn a_killed_expire_harms_nothing_and_is_gone_on_with() {
         site.pgark(&["--repo1-retention-full=2", "expire"]).expect_success();
     }
     assert_eq!(labels(&site, 1), taken[3..]);
-    let sessions: BTreeSet<PathBuf> =
-        site.objects("/pack/").iter().map(|path| path.parent().unwrap().to_owned()).collect();
-    assert_eq!((sessions.len(), site.objects("/session/").len()), (2, 0));
+    assert_eq!((sessions_of_packs(&site).len(), objects(&site, "/session/").len()), (2, 0));
     assert_eq!(content_of(&site, &server, &taken[3]), "3");
     assert_eq!(content_of(&site, &server, &taken[4]), "4");
 }
@@ -236,6 +250,5 @@ fn every_repository_is_expired_by_its_own_rules() {
     assert_eq!(labels(&site, 2), before.1[1..]);
     let failed = site.pgark(&["--repo1-path=/nowhere", "expire"]).expect_code(104);
     assert!(failed.stdout.contains("repo1:") && failed.stdout.contains("1 error(s)"), "{}", failed.report());
-    assert!(segments(&site).len() > 1);
     run(&mut site.command(&["expire"])).expect_code(37);
 }

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use pgark_repository::codec::Compression;
 use pgark_repository::container::ObjectKind;
 use pgark_repository::garbage::{self, EntryKind, Log, NewEntry, Survey};
+use pgark_repository::manifest::Manifest;
 use pgark_repository::session::{Session, SessionKind, Sessions};
-use pgark_repository::{Encryption, Error, PackId, Repository, names, removal};
+use pgark_repository::{Encryption, Error, Label, PackId, Repository, names, note, removal};
 use pgark_storage::fault::{Effect, Fault, FaultyStorage};
 use pgark_storage::{ErrorKind, MemoryStorage, Operation, PutMode, Storage};
 use ulid::Ulid;
 
 use crate::backups::{Backup, Item, Taken};
 use crate::draft::{Draft, DraftBlock};
-use crate::room::{Room, create};
+use crate::room::{Room, create, objects};
 use crate::sample::{FULL, INCREMENTAL, label, stanza};
 
 const PROGRAM: &str = "pgark 0.0.0";
@@ -248,6 +249,109 @@ fn who_is_at_work_decides_what_may_be_swept() {
     reader.end().unwrap();
 }
 
+/// One expire, in the engine's order, that removes these backups; gives the packs that were swept, those that were marked,
+/// and the entries that are left in the log.
+fn expire_once(repository: &Repository, expired: &[&str]) -> Result<(u64, usize, usize), Error> {
+    let stanza = &stanza();
+    let session = Session::begin(repository, stanza, SessionKind::Expire, "db1".into(), Vec::new())?;
+    let mut survey = Survey::take(repository, stanza, Some(session.id()))?;
+    survey.announce(repository, stanza, session.id(), PROGRAM)?;
+    let backups = garbage::manifests(repository, stanza)?;
+    let newest = backups.values().map(|manifest| manifest.modified).max();
+    let needed = |backups: &mut dyn Iterator<Item = &Label>| -> Result<BTreeSet<PackId>, Error> {
+        let mut needed = BTreeSet::new();
+        for label in backups {
+            needed.extend(Manifest::open(repository, stanza, label)?.packs()?.into_keys());
+        }
+        Ok(needed)
+    };
+    let labels: BTreeSet<Label> = backups.keys().cloned().collect();
+    let swept = survey.sweep::<Error>(repository, stanza, &labels, &needed(&mut labels.iter())?, &mut || Ok(()))?;
+    let (gone, kept): (Vec<_>, Vec<_>) = labels.into_iter().partition(|label| expired.contains(&label.as_str()));
+    gone.iter().try_for_each(|label| removal::remove_backup(repository, stanza, label))?;
+    let needed = needed(&mut kept.iter())?;
+    let packs = garbage::unreferenced(&survey.packs, &needed, &survey.log, &survey.sessions, newest);
+    let mark = NewEntry { kind: EntryKind::Mark, session: session.id(), program: PROGRAM, packs: &packs };
+    survey.log.append(repository, stanza, mark)?;
+    let done = garbage::done(&survey.log, &survey.packs.keys().copied().collect(), &survey.sessions);
+    survey.log.remove(repository, stanza, &done)?;
+    for label in removal::removed_backups(repository, stanza)? {
+        removal::remove_notes(repository, stanza, &label)?;
+    }
+    session.end()?;
+    Ok((swept, packs.len(), survey.log.entries().len()))
+}
+
+/// Backups of which each stands on a pack of its own and on that of the first, with notes; then garbage in every state.
+fn fill(storage: &Arc<dyn Storage>) {
+    let repository = &create(Arc::clone(storage), &Encryption::None).unwrap();
+    let stanza = &stanza();
+    let mut first = Taken::default();
+    for (number, text) in (1..).zip([FULL, INCREMENTAL, "20261124-010000F", "20261125-010000F"]) {
+        let label = label(text);
+        let backup =
+            Backup { repository, stanza, label: label.clone(), session: id(number), compression: Compression::None };
+        let items = [Item::directory(""), Item::file("x", text.as_bytes().to_vec())];
+        let taken = backup.take(&items, &first).unwrap();
+        if number == 1 {
+            first = taken;
+        }
+        note::annotate(repository, stanza, &label, [("a".to_owned(), "b".to_owned())].into(), PROGRAM).unwrap();
+    }
+    // The pack of this one is marked, and swept by the run that is tested.
+    expire_once(repository, &[INCREMENTAL]).unwrap();
+    assert_eq!(expire_once(repository, &[]).unwrap().0, 1);
+    let backup =
+        Backup { repository, stanza, label: label("20261126-010000F"), session: id(5), compression: Compression::None };
+    backup.take(&[Item::directory(""), Item::file("x", b"x".to_vec())], &first).unwrap();
+    expire_once(repository, &["20261124-010000F"]).unwrap();
+}
+
+/// What is left: backups with their packs, all of which must be there.
+fn what_is_left(storage: &Arc<dyn Storage>) -> BTreeSet<String> {
+    let repository = &Repository::open(Arc::clone(storage), &Encryption::None).unwrap();
+    let packs = garbage::packs(repository, &stanza()).unwrap();
+    for label in repository.backups(&stanza()).unwrap() {
+        for pack in Manifest::open(repository, &stanza(), &label).unwrap().packs().unwrap().keys() {
+            assert!(packs.contains_key(pack), "pack {pack} of {label} is lost");
+        }
+    }
+    let names = objects(&**storage).into_iter().map(|(name, _)| name.to_string());
+    names.filter(|name| ["/pack/", "/backup/"].iter().any(|part| name.contains(part))).collect()
+}
+
+/// Wherever an expire is killed, no backup has lost anything, and the runs after it end its work.
+#[test]
+fn an_expire_that_is_killed_at_any_operation_is_gone_on_with() {
+    let memory = || {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        fill(&storage);
+        storage
+    };
+    let finish = |storage: &Arc<dyn Storage>| {
+        // The dead session of the killed one is waited for six hours: it blocks nobody but another expire.
+        let repository = Repository::open(Arc::clone(storage), &Encryption::None).unwrap();
+        (0..3).for_each(|_| drop(expire_once(&repository, &[FULL]).unwrap()));
+        what_is_left(storage)
+    };
+    let whole = finish(&memory());
+    let mut step = 0;
+    loop {
+        let inner = memory();
+        let faulty = FaultyStorage::new(Arc::clone(&inner));
+        let repository = Repository::open(Arc::new(faulty.clone()), &Encryption::None).unwrap();
+        faulty.inject(Fault::new(Effect::Crash).skipping(step));
+        let ended = expire_once(&repository, &[FULL]);
+        what_is_left(&inner);
+        assert_eq!(finish(&inner), whole, "killed at operation {step}");
+        if ended.is_ok() {
+            break;
+        }
+        step += 1;
+    }
+    assert!(step > 30, "{step}");
+}
+
 #[test]
 fn a_pack_is_swept_in_the_run_after_the_one_that_marked_it() {
     for room in Room::all() {
@@ -261,23 +365,7 @@ fn a_pack_is_swept_in_the_run_after_the_one_that_marked_it() {
         take(INCREMENTAL, 2, &full);
         removal::remove_backup(repository, stanza, &label(INCREMENTAL)).unwrap();
         take("20261124-010000F", 3, &Taken::default());
-        let run = || {
-            let session = begin(repository, SessionKind::Expire);
-            let mut survey = Survey::take(repository, stanza, Some(session.id())).unwrap();
-            survey.announce(repository, stanza, session.id(), PROGRAM).unwrap();
-            let backups = garbage::manifests(repository, stanza).unwrap();
-            let newest = backups.values().map(|manifest| manifest.modified).max();
-            let needed = [pack(1, 0), pack(3, 0)].into();
-            let labels = backups.into_keys().collect();
-            let swept = survey.sweep::<Error>(repository, stanza, &labels, &needed, &mut || Ok(())).unwrap();
-            let packs = garbage::unreferenced(&survey.packs, &needed, &survey.log, &survey.sessions, newest);
-            let mark = NewEntry { kind: EntryKind::Mark, session: session.id(), program: PROGRAM, packs: &packs };
-            survey.log.append(repository, stanza, mark).unwrap();
-            let done = garbage::done(&survey.log, &survey.packs.keys().copied().collect(), &survey.sessions);
-            survey.log.remove(repository, stanza, &done).unwrap();
-            session.end().unwrap();
-            (swept, packs.len(), survey.log.entries().len())
-        };
+        let run = || expire_once(repository, &[]).unwrap();
         assert_eq!(run(), (0, 1, 1), "{}", room.name);
         assert_eq!(run(), (1, 0, 1), "{}", room.name);
         assert_eq!(run(), (0, 0, 1), "{}", room.name);

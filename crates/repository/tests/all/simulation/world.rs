@@ -21,7 +21,7 @@ use crate::room::create;
 use crate::sample::stanza;
 
 /// How much happens in a run.
-const EVENTS: u32 = 300;
+const EVENTS: u32 = 120;
 
 /// What is left out of the protocol, to see that it is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
