@@ -1,5 +1,7 @@
 //! Page maps: where each page of a file lies. Section 6 of `docs/format.md`.
 
+use std::collections::BTreeMap;
+
 use crate::PAGE_SIZE;
 use crate::bytes::{Reader, Write};
 use crate::error::Malformed;
@@ -54,6 +56,8 @@ pub struct Piece {
     pub block: u32,
     /// The first page's place in the frame.
     pub slot: u16,
+    /// Pages in each frame of its run; the frame itself may have fewer.
+    pub stride: u16,
 }
 
 /// How many pages a file of `size` bytes has; `None` for a file too large for page numbers of 32 bits.
@@ -101,6 +105,22 @@ impl PageMap {
             first_page += run.pages;
             RunPieces { run: *run, start, done: 0 }
         })
+    }
+
+    /// How many pages lie in each pack, in the order of the packs.
+    pub fn pages_by_pack(&self) -> BTreeMap<PackId, u32> {
+        let mut pages = BTreeMap::new();
+        for run in &self.runs {
+            if let Source::Frames { pack, .. } = run.source {
+                *pages.entry(pack).or_default() += run.pages;
+            }
+        }
+        pages
+    }
+
+    /// Looks at the pages one after the other.
+    pub fn cursor(&self) -> Cursor<'_> {
+        Cursor { runs: &self.runs, done: 0 }
     }
 
     /// The stored form.
@@ -171,6 +191,63 @@ impl PageMap {
     }
 }
 
+impl Source {
+    /// Where the page lies that comes `pages` after the one that lies here, in the same run.
+    #[must_use]
+    pub fn after(self, pages: u32) -> Self {
+        match self {
+            Self::Zeros => Self::Zeros,
+            Self::Frames { pack, block, slot, stride } => {
+                let place = u64::from(slot) + u64::from(pages);
+                let frames = u32::try_from(place / u64::from(stride)).unwrap_or(u32::MAX);
+                let slot = u16::try_from(place % u64::from(stride)).unwrap_or(u16::MAX);
+                Self::Frames { pack, block: block.saturating_add(frames), slot, stride }
+            }
+        }
+    }
+}
+
+/// A place in a map, which moves towards its end.
+#[derive(Clone, Debug)]
+pub struct Cursor<'map> {
+    /// The run with the next page, and those after it.
+    runs: &'map [Run],
+    /// How many pages of the first of them are behind.
+    done: u32,
+}
+
+impl Cursor<'_> {
+    /// Where the next page lies; `None` at the end.
+    pub fn source(&self) -> Option<Source> {
+        self.runs.first().map(|run| run.source.after(self.done))
+    }
+
+    /// Goes past so many pages, or to the end.
+    pub fn skip(&mut self, pages: u32) {
+        self.advance(pages, &mut |_| {});
+    }
+
+    /// Goes past so many pages, or to the end, and appends them to `map`.
+    pub fn copy(&mut self, pages: u32, map: &mut PageMap) {
+        self.advance(pages, &mut |run| map.push(run));
+    }
+
+    fn advance(&mut self, mut pages: u32, pass: &mut dyn FnMut(Run)) {
+        while pages > 0
+            && let Some(run) = self.runs.first()
+        {
+            let count = pages.min(run.pages - self.done);
+            pass(Run { pages: count, source: run.source.after(self.done) });
+            pages -= count;
+            self.done += count;
+            if self.done == run.pages {
+                self.runs = &self.runs[1..];
+                self.done = 0;
+            }
+        }
+    }
+}
+
 fn continues(last: &Run, next: &Run) -> bool {
     let total_fits = last.pages.checked_add(next.pages).is_some();
     total_fits
@@ -182,10 +259,10 @@ fn continues(last: &Run, next: &Run) -> bool {
             ) => {
                 let end = u64::from(slot) + u64::from(last.pages);
                 let stride_pages = u64::from(stride);
-                // The next run must begin where this one ends; how many pages its frames have matters only if it goes
-                // past the first of them.
+                // The next run must begin where this one ends. How many pages its frames have matters only if it goes
+                // past the first of them; but that one must not seem smaller than it is.
                 let next_fits = next_stride == stride
-                    || u64::from(next_slot) + u64::from(next.pages) <= stride_pages.min(u64::from(next_stride));
+                    || next_stride < stride && u64::from(next_slot) + u64::from(next.pages) <= u64::from(next_stride);
                 pack == next_pack
                     && next_fits
                     && u64::from(block) + end / stride_pages == u64::from(next_block)
@@ -239,7 +316,7 @@ impl Iterator for RunPieces {
         let block = block + u32::try_from(frame).ok()?;
         let slot = u16::try_from(slot).ok()?;
         let pages = (self.run.pages - self.done).min(u32::from(stride - slot));
-        let piece = Piece { first_page: self.start + self.done, pages, pack, block, slot };
+        let piece = Piece { first_page: self.start + self.done, pages, pack, block, slot, stride };
         self.done += pages;
         Some(piece)
     }
@@ -300,6 +377,32 @@ mod tests {
                 }
             }
             prop_assert_eq!(from_pieces, expected);
+        }
+
+        #[test]
+        fn a_cursor_finds_and_copies_every_page(
+            runs in proptest::collection::vec(run(), 0..20),
+            steps in proptest::collection::vec((any::<bool>(), 0_u32..300), 0..20),
+        ) {
+            let mut map = PageMap::default();
+            for run in &runs {
+                map.push(*run);
+            }
+            let expected = places(map.runs());
+            let (mut cursor, mut at) = (map.cursor(), 0);
+            let place = |source: Source| places(&[Run { pages: 1, source }])[0];
+            for (is_copied, pages) in steps {
+                prop_assert_eq!(cursor.source().map(place), expected.get(at).copied());
+                let end = expected.len().min(at + pages as usize);
+                let mut copied = PageMap::default();
+                if is_copied { cursor.copy(pages, &mut copied) } else { cursor.skip(pages) }
+                if is_copied {
+                    prop_assert_eq!(places(copied.runs()), expected[at..end].to_vec());
+                }
+                at = end;
+            }
+            let frames = expected.iter().flatten().count();
+            prop_assert_eq!(map.pages_by_pack().values().sum::<u32>() as usize, frames);
         }
 
         #[test]

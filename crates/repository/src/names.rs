@@ -78,6 +78,17 @@ impl Label {
         &self.0
     }
 
+    /// When the backup began, as local time: `20261122-130000`.
+    pub fn time(&self) -> &str {
+        &self.0[self.0.len() - 16..self.0.len() - 1]
+    }
+
+    /// The label of the full backup of its set.
+    #[must_use]
+    pub fn full(&self) -> Self {
+        Self(self.0.split('_').next().unwrap_or_default().to_owned())
+    }
+
     /// What kind of backup it names.
     pub fn kind(&self) -> LabelKind {
         match self.0.as_bytes().last() {

@@ -41,6 +41,13 @@ pub struct ManifestDocument {
     pub groups: Vec<String>,
     /// The files with damaged pages, ascending.
     pub damaged_files: Vec<DamagedFile>,
+    /// Whether the server logged every change of a page in the WAL, hint bits included, so that two backups differ only
+    /// in pages that the WAL between them names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hints_logged: bool,
+    /// Pages that differ from the backup before although no WAL says so, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unexplained: Option<Unexplained>,
     /// Sums over the files.
     pub totals: Totals,
     /// The program that took the backup.
@@ -97,13 +104,22 @@ pub struct Tablespace {
     pub path: String,
 }
 
-/// A file in which pages did not have the checksum that they should have.
+/// A file with pages that are not as they should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DamagedFile {
     /// Its path in the data directory, as text.
     pub path: String,
     /// The pages, counted from the file's beginning.
     pub pages: Vec<PageRange>,
+}
+
+/// Pages that have changed although no WAL says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unexplained {
+    /// How many there are.
+    pub pages: u64,
+    /// The first of them, ascending by file.
+    pub files: Vec<DamagedFile>,
 }
 
 /// Consecutive pages.

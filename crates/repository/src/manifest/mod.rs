@@ -6,8 +6,8 @@ mod reader;
 mod writer;
 
 pub use document::{
-    BackupPoint, ClusterIdentity, DamagedFile, Database, ManifestDocument, PageRange, Tablespace, Totals,
+    BackupPoint, ClusterIdentity, DamagedFile, Database, ManifestDocument, PageRange, Tablespace, Totals, Unexplained,
 };
 pub use entry::{Attributes, Content, Entry, EntryKind, MapLocation};
-pub use reader::{Manifest, PackUse};
+pub use reader::{Manifest, MapReader, PackUse};
 pub use writer::ManifestWriter;

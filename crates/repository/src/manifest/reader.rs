@@ -1,6 +1,6 @@
 //! Reading a manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use pgark_storage::Key;
 use ulid::Ulid;
@@ -22,8 +22,10 @@ use crate::vault::Hash;
 pub struct PackUse {
     /// Bytes of the pack.
     pub length: u64,
-    /// Bytes of it that the backup uses.
+    /// Bytes of it that the backup uses: its share of the pack.
     pub used: u64,
+    /// How many pages and page maps in it the backup uses; 0 where they were not counted.
+    pub references: u32,
     /// The pack's root.
     pub root: Hash,
 }
@@ -94,10 +96,10 @@ impl<'repository> Manifest<'repository> {
         self.decode_entries(self.container.only(BlockKind::LateFiles)?)
     }
 
-    /// Reads page maps; it keeps the block that it read last, since neighbours in a manifest have their maps beside
-    /// each other.
+    /// Reads page maps; it keeps the blocks that it read last, since neighbours in a manifest have their maps beside each
+    /// other.
     pub fn maps<'manifest>(&'manifest self, packs: &'manifest BTreeMap<PackId, PackUse>) -> MapReader<'manifest> {
-        MapReader { manifest: self, packs, last: None }
+        MapReader { manifest: self, packs, blocks: VecDeque::new() }
     }
 
     fn decode_entries(&self, block: u32) -> Result<Vec<Entry>> {
@@ -124,8 +126,13 @@ impl<'repository> Manifest<'repository> {
 pub struct MapReader<'manifest> {
     manifest: &'manifest Manifest<'manifest>,
     packs: &'manifest BTreeMap<PackId, PackUse>,
-    last: Option<(PackId, u32, Vec<u8>)>,
+    /// The blocks that were read last, the latest at the end: maps that were written by several backups lie in several
+    /// packs, and are asked for in turns.
+    blocks: VecDeque<(PackId, u32, Vec<u8>)>,
 }
+
+/// Bytes of blocks of maps that are kept in memory, besides the block that was read last.
+const KEPT_BYTES: usize = 2 << 20;
 
 impl MapReader<'_> {
     /// The page map of an entry; an empty one for what is no file.
@@ -143,7 +150,8 @@ impl MapReader<'_> {
     fn read(&mut self, location: &MapLocation, size: u64) -> Result<PageMap> {
         let damaged = |what: &str| self.manifest.damaged(Malformed::new(what));
         let pages = page_count(size).ok_or_else(|| damaged("a file is too large"))?;
-        if self.last.as_ref().is_none_or(|(pack, block, _)| (*pack, *block) != (location.pack, location.block)) {
+        let is_kept = |(pack, block, _): &(PackId, u32, Vec<u8>)| (*pack, *block) == (location.pack, location.block);
+        if !self.blocks.iter().any(is_kept) {
             let pack_use =
                 self.packs.get(&location.pack).ok_or_else(|| damaged("a map in a pack that is not listed"))?;
             let root = Some(pack_use.root);
@@ -152,9 +160,12 @@ impl MapReader<'_> {
                 return Err(damaged("a map in a block that has none"));
             }
             let bytes = pack.container().block(self.manifest.repository.storage(), location.block)?;
-            self.last = Some((location.pack, location.block, bytes));
+            while self.blocks.iter().map(|(_, _, kept)| kept.len()).sum::<usize>() > KEPT_BYTES {
+                self.blocks.pop_front();
+            }
+            self.blocks.push_back((location.pack, location.block, bytes));
         }
-        let bytes = self.last.as_ref().map_or(&[][..], |(_, _, bytes)| bytes);
+        let bytes = self.blocks.iter().find(|block| is_kept(block)).map_or(&[][..], |(_, _, bytes)| bytes);
         let start = location.offset as usize;
         let map = bytes.get(start..start + location.length as usize).ok_or_else(|| damaged("a map past its block"))?;
         PageMap::decode(map, pages).map_err(|error| self.manifest.damaged(error))
@@ -166,8 +177,8 @@ fn decode_packs(bytes: &[u8]) -> Result<BTreeMap<PackId, PackUse>, Malformed> {
     let mut packs = BTreeMap::new();
     while !reader.is_empty() {
         let id = PackId { session: Ulid::from_bytes(reader.array()?), number: reader.u32()? };
-        reader.zeros(4)?;
-        let pack = PackUse { length: reader.u64()?, used: reader.u64()?, root: reader.array()? };
+        let references = reader.u32()?;
+        let pack = PackUse { length: reader.u64()?, used: reader.u64()?, references, root: reader.array()? };
         if packs.last_key_value().is_some_and(|(last, _)| *last >= id) {
             return Err(Malformed::new("the packs in its list do not ascend"));
         }

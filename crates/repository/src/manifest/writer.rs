@@ -122,7 +122,7 @@ fn encode_packs(packs: &BTreeMap<PackId, PackUse>) -> Vec<u8> {
     for (id, pack) in packs {
         bytes.extend(id.session.to_bytes());
         bytes.extend(id.number.to_le_bytes());
-        bytes.extend([0; 4]);
+        bytes.extend(pack.references.to_le_bytes());
         bytes.extend(pack.length.to_le_bytes());
         bytes.extend(pack.used.to_le_bytes());
         let root: &Hash = &pack.root;

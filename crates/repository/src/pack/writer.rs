@@ -37,8 +37,8 @@ pub struct WrittenPack {
     pub id: PackId,
     /// Its length and root.
     pub written: Written,
-    /// Bytes of its frames and page maps, without header, tables and index.
-    pub content: u64,
+    /// How many pages its frames hold.
+    pub pages: u32,
 }
 
 /// Writes one pack as a stream: it is in the repository once [`PackWriter::finish`] returns.
@@ -52,7 +52,6 @@ pub struct PackWriter<'repository> {
     files: Vec<Vec<u8>>,
     file_numbers: HashMap<Vec<u8>, u32>,
     path_bytes: usize,
-    content: u64,
 }
 
 impl<'repository> PackWriter<'repository> {
@@ -79,7 +78,6 @@ impl<'repository> PackWriter<'repository> {
             files: Vec::new(),
             file_numbers: HashMap::new(),
             path_bytes: 0,
-            content: 0,
         })
     }
 
@@ -111,7 +109,7 @@ impl<'repository> PackWriter<'repository> {
             let what = format!("{count} pages of '{path}' in {} bytes make no frame", frame.plain.len());
             return Err(Error::Limit { what });
         }
-        let (block, stored_length) = self.append(BlockKind::Frame, frame.plain)?;
+        let (block, stored_length) = self.container.append(BlockKind::Frame, frame.plain)?;
         let entry = FrameEntry { block, file: self.file_number(frame.path), pages: frame.pages.clone() };
         tables::encode(&entry, &mut self.frames, &mut self.page_list);
         for hash in frame.page_hashes {
@@ -125,13 +123,7 @@ impl<'repository> PackWriter<'repository> {
     /// # Errors
     /// [`crate::Error::Limit`], [`crate::Error::VerifyWrite`], or the storage's error.
     pub fn append_maps(&mut self, plain: &[u8]) -> Result<(u32, u32)> {
-        self.append(BlockKind::Maps, plain)
-    }
-
-    fn append(&mut self, kind: BlockKind, plain: &[u8]) -> Result<(u32, u32)> {
-        let (block, stored_length) = self.container.append(kind, plain)?;
-        self.content += u64::from(stored_length);
-        Ok((block, stored_length))
+        self.container.append(BlockKind::Maps, plain)
     }
 
     /// Writes the tables and makes the pack durable.
@@ -139,7 +131,7 @@ impl<'repository> PackWriter<'repository> {
     /// # Errors
     /// [`crate::Error::Limit`], [`crate::Error::VerifyWrite`], and where the storage can't finish the object.
     pub fn finish(mut self) -> Result<WrittenPack> {
-        let content = self.content;
+        let pages = u32::try_from(self.page_hashes.len() / size_of::<PageHash>()).unwrap_or(u32::MAX);
         let files = tables::encode_files(self.files.iter().map(Vec::as_slice));
         self.container.append(BlockKind::PageList, &self.page_list)?;
         self.container.append(BlockKind::FileTable, &files)?;
@@ -147,7 +139,7 @@ impl<'repository> PackWriter<'repository> {
         self.container.append(BlockKind::FrameTable, &self.frames)?;
         let (sink, written) = self.container.finish()?;
         sink.finish()?;
-        Ok(WrittenPack { id: self.id, written, content })
+        Ok(WrittenPack { id: self.id, written, pages })
     }
 
     fn file_number(&mut self, path: &[u8]) -> u32 {

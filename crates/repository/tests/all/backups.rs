@@ -86,7 +86,10 @@ impl Backup<'_> {
         let locations = store_maps(&mut pack, items, &files)?;
         let written = pack.finish()?.written;
         let mut packs = prior.packs.clone();
-        packs.insert(id, PackUse { length: written.length, used: written.length / 2, root: written.root });
+        packs.insert(
+            id,
+            PackUse { length: written.length, used: written.length / 2, references: 0, root: written.root },
+        );
         let taken = Taken { files, packs };
         self.commit(items, &taken, &locations)?;
         Ok(taken)
@@ -244,6 +247,8 @@ pub(crate) fn document(label: &Label) -> ManifestDocument {
         users: vec!["postgres".into()],
         groups: vec!["postgres".into(), "backup".into()],
         damaged_files: vec![DamagedFile { path: "base/5/1259".into(), pages: vec![PageRange { first: 2, count: 1 }] }],
+        hints_logged: true,
+        unexplained: None,
         totals: Totals { files: 7, size: 290_000, read: 280_000, stored: 12_000, added: 11_000 },
         program: "pgark 0.0.0".into(),
     }

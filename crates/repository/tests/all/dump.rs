@@ -83,7 +83,7 @@ fn dump_backup(
     let packs = manifest.packs()?;
     let mut text = format!("backup {label}, manifest of {} bytes\n", manifest.length());
     writeln!(text, "  document {}", json(manifest.document())).unwrap();
-    for (id, PackUse { length, used, root }) in &packs {
+    for (id, PackUse { length, used, root, .. }) in &packs {
         writeln!(text, "  pack {id}: {length} bytes, {used} used, root {}", hexadecimal(root)).unwrap();
     }
     let mut maps = manifest.maps(&packs);

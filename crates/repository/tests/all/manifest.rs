@@ -100,7 +100,12 @@ fn write(
 }
 
 fn packs(count: u32) -> BTreeMap<PackId, PackUse> {
-    let pack = |number: u32| PackUse { length: u64::MAX, used: u64::from(number), root: [number.to_le_bytes()[0]; 32] };
+    let pack = |number: u32| PackUse {
+        length: u64::MAX,
+        used: u64::from(number),
+        references: number,
+        root: [number.to_le_bytes()[0]; 32],
+    };
     (0..count).map(|number| (pack_id(number), pack(number))).collect()
 }
 
@@ -246,7 +251,7 @@ fn write_maps(repository: &Repository, count: u32, maps: u32) -> (Vec<MapLocatio
             assert_eq!(writer.append_maps(&bytes).unwrap().0, block);
         }
         let written = writer.finish().unwrap().written;
-        packs.insert(pack, PackUse { length: written.length, used: 0, root: written.root });
+        packs.insert(pack, PackUse { length: written.length, used: 0, references: 0, root: written.root });
     }
     (locations, packs)
 }

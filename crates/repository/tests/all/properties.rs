@@ -100,7 +100,12 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
 }
 
 fn pack_uses() -> impl Strategy<Value = BTreeMap<PackId, PackUse>> {
-    let pack_use = any::<(u64, u64, [u8; 32])>().prop_map(|(length, used, root)| PackUse { length, used, root });
+    let pack_use = any::<(u64, u64, u32, [u8; 32])>().prop_map(|(length, used, references, root)| PackUse {
+        length,
+        used,
+        references,
+        root,
+    });
     btree_map(pack_id(), pack_use, 0..40)
 }
 
