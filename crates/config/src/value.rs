@@ -341,10 +341,10 @@ mod tests {
 
     #[test]
     fn a_value_of_a_later_version_is_refused_as_such() {
-        let error = read(&option::BACKUP_TYPE, "incr").unwrap_err();
+        let error = read(&option::REPO_TYPE, "azure").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::FeatureNotSupported);
-        assert_eq!(error.to_string(), "value 'incr' of option '--type' is not available yet");
-        assert_eq!(error.hints(), ["available values are 'full'"]);
+        assert_eq!(error.to_string(), "value 'azure' of option '--repo1-type' is not available yet");
+        assert_eq!(error.hints(), ["available values are 'posix', 's3'"]);
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use pgark_config::{Configuration, option};
-use pgark_engine::Error;
 use pgark_engine::backup::{self, BackupSettings};
-use pgark_engine::stanza::{OpenRepository, RepositorySettings, Stanza};
-use pgark_repository::manifest::{DamagedFile, ManifestDocument, PageRange};
+use pgark_engine::stanza::RepositorySettings;
+use pgark_repository::manifest::{DamagedFile, ManifestDocument, PageRange, Unexplained};
+use pgark_repository::{Label, LabelKind};
 
 use crate::commands::HeldLock;
 use crate::commands::size::human_size;
@@ -19,9 +19,6 @@ use crate::settings;
 pub(crate) fn run(configuration: &Configuration) -> Result<HeldLock> {
     let settings = backup_settings(configuration)?;
     let repository = choose_repository(configuration)?.open()?;
-    if !configuration.is_set(&option::BACKUP_TYPE) {
-        say_type(&settings, &repository)?;
-    }
     let report = backup::run(&settings, &repository)?;
     tell(&report.document);
     Ok(HeldLock { repository: repository.key, _lock: report.lock })
@@ -32,6 +29,11 @@ fn backup_settings(configuration: &Configuration) -> Result<BackupSettings> {
     let write = settings::write_options(configuration);
     Ok(BackupSettings {
         stanza: settings::stanza(configuration)?,
+        kind: kind(configuration),
+        delta: configuration.boolean(&option::BACKUP_DELTA),
+        reuse: configuration.boolean(&option::REUSE),
+        resume: configuration.boolean(&option::RESUME),
+        force: configuration.boolean(&option::BACKUP_FORCE),
         data_directory: settings::data_directory(configuration),
         connection: is_online.then(|| settings::connect(configuration)).transpose()?,
         start_fast: configuration.boolean(&option::START_FAST),
@@ -49,6 +51,14 @@ fn backup_settings(configuration: &Configuration) -> Result<BackupSettings> {
         host: settings::host(),
         program: PROGRAM.to_owned(),
     })
+}
+
+fn kind(configuration: &Configuration) -> LabelKind {
+    match configuration.text(&option::BACKUP_TYPE) {
+        "full" => LabelKind::Full,
+        "diff" => LabelKind::Diff,
+        _ => LabelKind::Incr,
+    }
 }
 
 /// A text that is empty says nothing: there is nothing yet that it could take away.
@@ -70,23 +80,33 @@ fn choose_repository(configuration: &Configuration) -> Result<RepositorySettings
     Ok(first)
 }
 
-/// pgBackRest's default is an incremental backup. Whoever relies on it is told what the backup is.
-fn say_type(settings: &BackupSettings, repository: &OpenRepository) -> Result<()> {
-    let stanza = Stanza::open(repository, &settings.stanza)?;
-    let backups = stanza.repository().backups(stanza.name()).map_err(Error::from)?;
-    let reason =
-        if backups.is_empty() { "no prior backup exists" } else { "incremental backups are not available yet" };
-    tracing::warn!("{reason}, incr backup has been changed to full");
-    Ok(())
-}
-
 fn tell(document: &ManifestDocument) {
     for file in &document.damaged_files {
         tracing::warn!("{}", damage(file));
     }
+    if let Some(unexplained) = &document.unexplained {
+        tell_unexplained(document, unexplained);
+    }
     let (kind, totals) = (document.kind, document.totals);
     tracing::info!("new backup label = {}", document.label);
-    tracing::info!("{kind} backup size = {}, file total = {}", human_size(totals.size), totals.files);
+    tracing::info!("{kind} backup size = {}, file total = {}", human_size(totals.read), totals.files);
+}
+
+/// Tells of pages that have changed although no WAL says so.
+fn tell_unexplained(document: &ManifestDocument, unexplained: &Unexplained) {
+    for file in &unexplained.files {
+        tracing::warn!("page(s) of file {} have changed although no WAL names them: {}", file.path, pages(file));
+    }
+    let prior = document.prior.as_ref().map_or("the backup before", Label::as_str);
+    tracing::warn!(
+        "{} page(s) have changed since {prior} although no WAL names them\nHINT: does the disk hold what was written to \
+         it? pg_amcheck tells whether tables and indexes are sound",
+        unexplained.pages
+    );
+}
+
+fn pages(file: &DamagedFile) -> String {
+    file.pages.iter().copied().map(page_range).collect::<Vec<_>>().join(", ")
 }
 
 fn damage(file: &DamagedFile) -> String {
@@ -94,8 +114,7 @@ fn damage(file: &DamagedFile) -> String {
         [PageRange { count: 1, .. }] => "",
         _ => "s",
     };
-    let pages: Vec<_> = file.pages.iter().copied().map(page_range).collect();
-    format!("invalid page checksum{plural} found in file {} at page{plural} {}", file.path, pages.join(", "))
+    format!("invalid page checksum{plural} found in file {} at page{plural} {}", file.path, pages(file))
 }
 
 fn page_range(range: PageRange) -> String {

@@ -209,6 +209,8 @@ impl Site {
     pub(crate) fn backup(&self, arguments: &[&str]) -> String {
         let all = [&["--type=full", "--log-level-console=info"], arguments, &["backup"]].concat();
         let finished = self.pgark(&all).expect_success();
+        // Whatever a test does to the cluster, it does it by the server.
+        assert!(!finished.stdout.contains("although no WAL names"), "{}", finished.report());
         let label = finished.stdout.lines().find_map(|line| line.split_once("new backup label = "));
         label.unwrap_or_else(|| panic!("no label in {}", finished.report())).1.to_owned()
     }

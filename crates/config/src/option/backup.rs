@@ -37,8 +37,14 @@ options! {
         => boolean("y").of(COMPRESSING);
 
     BACKUP_DELTA, "delta", "compare files by content instead of by time",
-        "For an incremental backup: every file is read."
-        => boolean("n").of(&[Backup]).later();
+        "For an incremental or differential backup: every page is read and compared with the one that is stored, whatever \
+         the WAL says of changes. A full backup does so always."
+        => boolean("n").of(&[Backup]);
+
+    REUSE, "reuse", "whether pages are pointed at that an earlier backup has stored",
+        "So that a backup stores only what has changed, whatever its type. With n it stores every page anew: for a backup \
+         that shares nothing with others."
+        => boolean("y").of(&[Backup]);
 
     ARCHIVE_COPY, "archive-copy", "whether the WAL a backup needs is stored in it too",
         "So that the backup can be restored without the archive."
@@ -57,8 +63,9 @@ options! {
         => boolean("y").of(&[Backup]);
 
     RESUME, "resume", "whether a backup goes on where an interrupted one ended",
-        "What the interrupted one has stored is taken over."
-        => boolean("y").of(&[Backup]).later();
+        "Pages that the interrupted one has stored and that have not changed are not stored again. They are read, to be \
+         certain of that."
+        => boolean("y").of(&[Backup]);
 
     MANIFEST_SAVE_THRESHOLD, "manifest-save-threshold", "how often the manifest is saved during a backup",
         "pgBackRest saves it for the case that the backup is interrupted."

@@ -1,7 +1,7 @@
 //! Options that may be given on the command line only, most of them for a single command.
 
 use super::commands::{CHOOSING_REPOSITORY, LOOKING_BACK};
-use super::definition::{Choice, boolean, choice, integer, later, now, text};
+use super::definition::{Choice, boolean, choice, integer, now, text};
 use super::options;
 use crate::command::Command::{
     Annotate, Backup, Check, Expire, Info, RepoGet, RepoLs, Restore, StanzaCreate, StanzaDelete, StanzaUpgrade, Stop,
@@ -14,12 +14,13 @@ options! {
     [Command]
 
     BACKUP_TYPE, "type", "the type of backup",
-        "A full backup depends on no other. It is the default for as long as it is the only type there is."
+        "Types differ in what is read, in their labels, and in how long they are kept. None depends on another: every \
+         backup can be restored by itself. Without a full backup before it, any other becomes one."
         => choice(&[
-            now("full", "all files of the cluster"),
-            later("diff", "what has changed since the last full backup"),
-            later("incr", "what has changed since the last backup"),
-        ]).on_command_line().default("full").of(&[Backup]);
+            now("full", "reads every page; stores what has changed since the last backup"),
+            now("diff", "reads what has changed since the last backup; is kept as pgBackRest keeps such backups"),
+            now("incr", "reads what has changed since the last backup"),
+        ]).on_command_line().default("incr").of(&[Backup]);
 
     INFO_TYPE, "type", "show only backups of this type",
         "Without it backups of every type are shown."
@@ -109,7 +110,7 @@ options! {
 
     BACKUP_FORCE, "force", "back up offline although PostgreSQL seems to be running",
         "For a crashed cluster whose postmaster.pid was left. A running cluster gives a damaged backup."
-        => boolean("n").on_command_line().of(&[Backup]).later();
+        => boolean("n").on_command_line().of(&[Backup]);
 
     STANZA_CREATE_FORCE, "force", "taken for old scripts",
         "Once overwrote what was in the repository; pgBackRest ignores it as well."

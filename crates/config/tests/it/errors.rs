@@ -72,14 +72,11 @@ fn command_lines_that_are_refused() {
 #[test]
 fn what_is_not_available_yet() {
     let lines = [
-        "expire",
-        "exp --set=x",
+        "verify",
+        "ver --set=x",
         "server",
         "server-ping",
-        "backup --stanza=demo --type=incr",
-        "backup --stanza=demo --pg1-path=/pg --type=incr",
-        "backup --stanza=demo --pg1-path=/pg --repo1-retention-full=2",
-        "backup --stanza=demo --pg1-path=/pg --delta",
+        "backup --stanza=demo --pg1-path=/pg --archive-copy",
         "restore --stanza=demo --pg1-path=/pg --repo-target-time=2026-11-22",
         "info --repo1-type=azure",
         "info --repo1-host=backup",

@@ -100,7 +100,7 @@ fn machine(repository: &str) -> Machine {
 #[test]
 fn a_file_with_a_local_repository_works_with_one_warning() {
     let backup = machine(POSIX).run("backup --stanza=main");
-    insta::assert_snapshot!(backup.warnings().join("\n"), @"options not available yet are ignored: delta, repo1-retention-archive, repo1-retention-diff, repo1-retention-full, repo1-retention-full-type, repo1-retention-history");
+    assert_eq!(backup.warnings(), [] as [&str; 0]);
     assert_eq!(backup.path(option::REPO_PATH.at(1)).to_str(), Some("/var/lib/pgbackrest"));
     assert!(backup.repository_passphrase(1).is_some());
     assert_eq!(backup.integer(&option::PROCESS_MAX), 4);
@@ -185,5 +185,5 @@ fn an_environment_of_a_container_works() {
     let push = machine.run("archive-push pg_wal/000000010000000000000001");
     assert_eq!(push.warnings(), [] as [&str; 0]);
     let backup = machine.run("backup");
-    assert_eq!(backup.warnings(), ["options not available yet are ignored: repo1-retention-full"]);
+    assert_eq!(backup.warnings(), [] as [&str; 0]);
 }

@@ -92,7 +92,7 @@ fn what_is_unknown_or_out_of_place_is_warned_about_once() {
     let machine = Machine::default().variable("PGARK_BOGUS", "1").variable("PGARK_NO_ONLINE", "y").file(
         FILE,
         "[global]\nbogus=1\nno-start-fast=y\nreset-lock-path=y\npg1-path=/pg\nstanza=other\n\
-         [global:backup]\nbogus=2\ndelta=y\nrecovery-option=a=b\n\
+         [global:backup]\nbogus=2\narchive-copy=y\nrecovery-option=a=b\n\
          [demo]\npg1-path=/pg\n\
          [other]\nnonsense=1\n",
     );
@@ -105,7 +105,7 @@ fn what_is_unknown_or_out_of_place_is_warned_about_once() {
     configuration file contains invalid reset option 'reset-lock-path'
     configuration file contains stanza-only option 'pg1-path' in global section 'global'
     configuration file contains command-line only option 'stanza'
-    options not available yet are ignored: delta
+    options not available yet are ignored: archive-copy
     ");
 }
 

@@ -17,7 +17,7 @@ fn restore(options: &str) -> Configuration {
 #[test]
 fn defaults_hold_where_nothing_is_set() {
     let configuration = backup("");
-    assert_eq!(configuration.text(&option::BACKUP_TYPE), "full");
+    assert_eq!(configuration.text(&option::BACKUP_TYPE), "incr");
     assert_eq!(configuration.integer(&option::PROCESS_MAX), 1);
     assert_eq!(configuration.duration(&option::DB_TIMEOUT), Duration::from_secs(30 * 60));
     assert_eq!(configuration.duration(&option::ARCHIVE_TIMEOUT), Duration::from_secs(60));
@@ -160,6 +160,7 @@ fn the_log_shows_what_is_set_but_no_secret() {
     --repo1-bundle
     --repo1-cipher-pass=<redacted>
     --repo1-cipher-type=aes-256-gcm
+    --repo1-retention-full=2
     --stanza=demo
     --no-start-fast
     "#);

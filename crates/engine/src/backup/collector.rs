@@ -1,4 +1,4 @@
-//! Putting what the workers read into the manifest, in the order of the files.
+//! Putting what the workers found into the manifest, in the order of the files.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -6,16 +6,23 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use pgark_postgres::data_directory::Entry as FoundEntry;
+use pgark_postgres::relation::RelationFile;
 use pgark_repository::PackId;
 use pgark_repository::manifest::{
-    Attributes, Content, DamagedFile, Entry, EntryKind, ManifestWriter, MapLocation, PackUse, PageRange, Totals,
+    Attributes, Content, DamagedFile, Entry, EntryKind, Manifest, ManifestWriter, MapLocation, PackUse, PageRange,
+    Totals, Unexplained,
 };
 use pgark_repository::map::PageMap;
-use pgark_repository::pack::{PackWriter, WrittenPack};
+use pgark_repository::pack::PackWriter;
 
+use super::audit::Findings;
+use super::dispatch::OldContent;
+use super::entries::{PackCounts, counts, counts_of};
 use super::owners::Names;
 use super::packs::Packs;
-use super::reader::RangeRead;
+use super::reader::TaskRead;
+use super::stock::Stock;
+use super::uses::Uses;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The longest page map that stands in the manifest itself, in bytes; longer ones are put together in packs.
@@ -26,14 +33,18 @@ const MAPS_BLOCK_BYTES: usize = 64 << 10;
 
 /// Collects the parts of a backup's manifest.
 #[derive(Debug)]
-pub(super) struct Collector<'backup> {
-    packs: &'backup Packs<'backup>,
+pub(super) struct Collector<'backup, 'repository> {
+    packs: &'backup Packs<'repository>,
+    stock: &'backup Stock<'backup>,
     manifest: ManifestWriter<'backup>,
-    maps: Option<(PackWriter<'backup>, Vec<u8>)>,
-    stored: BTreeMap<PackId, u64>,
+    maps: Option<(PackWriter<'repository>, Vec<u8>)>,
+    /// How many maps are in each pack that this backup writes.
+    maps_in: BTreeMap<PackId, u32>,
+    uses: Uses,
     users: Names,
     groups: Names,
     damaged_files: Vec<DamagedFile>,
+    unexplained: Findings,
     totals: Totals,
 }
 
@@ -45,55 +56,73 @@ pub(super) struct Collected<'backup> {
     pub(super) users: Vec<String>,
     pub(super) groups: Vec<String>,
     pub(super) damaged_files: Vec<DamagedFile>,
+    pub(super) unexplained: Option<Unexplained>,
     pub(super) totals: Totals,
 }
 
-/// What the ranges of one file have given, put together.
-#[derive(Debug, Default)]
+/// What the tasks of one file have given, put together.
+#[derive(Debug)]
 pub(super) struct FileRead {
     size: u64,
+    bytes: u64,
     map: PageMap,
+    is_changed: bool,
     damaged: Vec<PageRange>,
-    ended: bool,
+    unexplained: Vec<PageRange>,
+    has_ended: bool,
 }
 
 impl FileRead {
-    /// Appends the next range, which has `wanted` bytes unless the file has ended before.
-    pub(super) fn append(&mut self, read: &RangeRead, wanted: u64) {
-        if self.ended {
+    /// Of a file of this size. `map` is where its first pages lie.
+    pub(super) fn new(size: u64, map: PageMap) -> Self {
+        let (damaged, unexplained) = (Vec::new(), Vec::new());
+        Self { size, bytes: 0, map, is_changed: false, damaged, unexplained, has_ended: false }
+    }
+
+    /// Appends what the next task has given.
+    pub(super) fn append(&mut self, task: &TaskRead) {
+        self.bytes += task.bytes;
+        if self.has_ended {
             return;
         }
-        self.size += read.bytes;
-        self.map.append(&read.map);
-        for range in &read.damaged {
-            match self.damaged.last_mut() {
-                Some(last) if last.first + last.count == range.first => last.count += range.count,
-                _ => self.damaged.push(*range),
-            }
+        self.map.append(&task.map);
+        self.is_changed |= task.is_changed;
+        append_ranges(&mut self.damaged, &task.damaged);
+        append_ranges(&mut self.unexplained, &task.unexplained);
+        if let Some(end) = task.end {
+            self.size = end;
+            self.has_ended = true;
         }
-        self.ended = read.bytes < wanted;
     }
 }
 
-impl<'backup> Collector<'backup> {
-    pub(super) fn new(packs: &'backup Packs<'backup>, manifest: ManifestWriter<'backup>) -> Self {
+fn append_ranges(ranges: &mut Vec<PageRange>, others: &[PageRange]) {
+    for range in others {
+        match ranges.last_mut() {
+            Some(last) if last.first + last.count == range.first => last.count += range.count,
+            _ => ranges.push(*range),
+        }
+    }
+}
+
+impl<'backup, 'repository> Collector<'backup, 'repository> {
+    pub(super) fn new(
+        packs: &'backup Packs<'repository>,
+        stock: &'backup Stock<'backup>,
+        manifest: ManifestWriter<'backup>,
+    ) -> Self {
         Self {
             packs,
+            stock,
             manifest,
             maps: None,
-            stored: BTreeMap::new(),
+            maps_in: BTreeMap::new(),
+            uses: Uses::of(&stock.packs),
             users: Names::users(),
             groups: Names::groups(),
             damaged_files: Vec::new(),
+            unexplained: Findings::default(),
             totals: Totals::default(),
-        }
-    }
-
-    /// Counts what a range has stored, whether or not its file is in the manifest in the end.
-    pub(super) fn count(&mut self, read: &RangeRead) {
-        self.totals.read += read.bytes;
-        for (pack, bytes) in &read.stored {
-            *self.stored.entry(*pack).or_default() += bytes;
         }
     }
 
@@ -103,18 +132,62 @@ impl<'backup> Collector<'backup> {
         Ok(self.manifest.add(&entry)?)
     }
 
-    /// Adds a file.
-    pub(super) fn add_file(&mut self, found: &FoundEntry, read: FileRead, page_checksums: bool) -> Result<()> {
-        let kind = self.file(&found.path, read, page_checksums)?;
+    /// Adds a file that is as it was in the reference.
+    pub(super) fn keep_file(&mut self, found: &FoundEntry, old: OldContent) -> Result<()> {
+        self.count_file(&found.path, old.size, &old.damaged);
+        let page_checksums = RelationFile::parse(&found.path).is_some();
+        let kind = EntryKind::File { size: old.size, page_checksums, content: old.content, damaged: old.damaged };
         let entry = self.entry(found, kind);
         Ok(self.manifest.add(&entry)?)
     }
 
-    /// Adds a file that a restore writes last. It has the attributes of `like`.
-    pub(super) fn add_late(&mut self, name: &str, like: &FoundEntry, read: FileRead) -> Result<()> {
-        let kind = self.file(Path::new(name), read, false)?;
+    /// Adds a file that was read. `old` is what the reference has of it.
+    pub(super) fn add_file(
+        &mut self,
+        found: &FoundEntry,
+        read: FileRead,
+        page_checksums: bool,
+        old: Option<OldContent>,
+    ) -> Result<()> {
+        self.totals.read += read.bytes;
+        self.unexplained.add(&found.path.to_string_lossy(), &read.unexplained);
+        let content = match old {
+            Some(old) if !read.is_changed && old.size == read.size && !self.stock.must_move(&old.content) => {
+                old.content
+            }
+            old => {
+                self.release(&old.map_or_else(Vec::new, |old| old.counts));
+                self.content(read.size, read.map)?
+            }
+        };
+        self.count_file(&found.path, read.size, &read.damaged);
+        let entry =
+            self.entry(found, EntryKind::File { size: read.size, page_checksums, content, damaged: read.damaged });
+        Ok(self.manifest.add(&entry)?)
+    }
+
+    /// Adds a file that a restore writes last, with its size and map. It has the attributes of `like`.
+    pub(super) fn add_late(&mut self, name: &str, like: &FoundEntry, size: u64, map: PageMap) -> Result<()> {
+        self.totals.read += size;
+        self.count_file(Path::new(name), size, &[]);
+        let content = self.content(size, map)?;
+        let kind = EntryKind::File { size, page_checksums: false, content, damaged: Vec::new() };
         let entry = Entry { path: name.as_bytes().to_vec(), link: None, ..self.entry(like, kind) };
         self.manifest.add_late(&entry);
+        Ok(())
+    }
+
+    /// Counts what the reference used of packs and this backup does not.
+    pub(super) fn release(&mut self, counts: &PackCounts) {
+        self.uses.release(counts);
+    }
+
+    /// Counts that the files which a restore writes last are stored anew in every backup.
+    pub(super) fn release_late(&mut self, manifest: &Manifest<'_>, packs: &BTreeMap<PackId, PackUse>) -> Result<()> {
+        let mut maps = manifest.maps(packs);
+        for entry in manifest.late_entries()? {
+            self.release(&counts_of(&mut maps, &entry));
+        }
         Ok(())
     }
 
@@ -125,8 +198,17 @@ impl<'backup> Collector<'backup> {
         }
         let written = self.packs.written();
         self.totals.added = written.values().map(|pack| pack.written.length).sum();
-        let packs = self.stored.iter().map(|(id, used)| Ok((*id, pack_use(&written, *id, *used)?)));
-        let packs: BTreeMap<PackId, PackUse> = packs.collect::<Result<_>>()?;
+        let own = |id: PackId| {
+            let pack = written.get(&id)?;
+            let (length, root) = (pack.written.length, pack.written.root);
+            let references = pack.pages + self.maps_in.get(&id).copied().unwrap_or(0);
+            Some(PackUse { length, used: length, references, root })
+        };
+        let Stock { packs, adoption, unusable, .. } = self.stock;
+        let known = |id: PackId| own(id).or_else(|| packs.get(&id).copied()).or_else(|| adoption.pack(id));
+        let packs = self.uses.into_packs(unusable, known)?;
+        let taken_over = packs.iter().filter(|(id, _)| adoption.pack(**id).is_some());
+        self.totals.added += taken_over.map(|(_, pack)| pack.length).sum::<u64>();
         self.totals.stored = packs.values().map(|pack| pack.used).sum();
         Ok(Collected {
             packs,
@@ -134,6 +216,7 @@ impl<'backup> Collector<'backup> {
             users: self.users.into_names(),
             groups: self.groups.into_names(),
             damaged_files: self.damaged_files,
+            unexplained: self.unexplained.into_unexplained(),
             totals: self.totals,
         })
     }
@@ -152,25 +235,31 @@ impl<'backup> Collector<'backup> {
         }
     }
 
-    fn file(&mut self, path: &Path, read: FileRead, page_checksums: bool) -> Result<EntryKind> {
+    fn count_file(&mut self, path: &Path, size: u64, damaged: &[PageRange]) {
         self.totals.files += 1;
-        self.totals.size += read.size;
-        if !read.damaged.is_empty() {
+        self.totals.size += size;
+        if !damaged.is_empty() {
             let path = path.to_string_lossy().into_owned();
-            self.damaged_files.push(DamagedFile { path, pages: read.damaged.clone() });
+            self.damaged_files.push(DamagedFile { path, pages: damaged.to_vec() });
         }
-        let content = self.content(read.size, read.map)?;
-        Ok(EntryKind::File { size: read.size, page_checksums, content, damaged: read.damaged })
     }
 
+    /// Finds a place for the map of a file, and counts what it uses.
     fn content(&mut self, size: u64, map: PageMap) -> Result<Content> {
         if size == 0 {
             return Ok(Content::None);
         }
         let encoded = map.encode();
         if encoded.len() <= INLINE_MAP_BYTES {
+            self.uses.add(&counts(&Content::None, &map));
             return Ok(Content::Map(map));
         }
+        let content = Content::At(self.store_map(&encoded)?);
+        self.uses.add(&counts(&content, &map));
+        Ok(content)
+    }
+
+    fn store_map(&mut self, encoded: &[u8]) -> Result<MapLocation> {
         let (pack, maps) = match self.maps.take() {
             Some(maps) => maps,
             None => (self.packs.begin()?, Vec::new()),
@@ -182,19 +271,19 @@ impl<'backup> Collector<'backup> {
             offset: length_u32(maps.len())?,
             length: length_u32(encoded.len())?,
         };
-        maps.extend_from_slice(&encoded);
+        maps.extend_from_slice(encoded);
+        *self.maps_in.entry(location.pack).or_default() += 1;
         if maps.len() >= MAPS_BLOCK_BYTES {
             self.maps = self.flush_maps()?;
         }
-        Ok(Content::At(location))
+        Ok(location)
     }
 
     /// Writes the maps that were put together; gives back the pack if it takes more of them.
-    fn flush_maps(&mut self) -> Result<Option<(PackWriter<'backup>, Vec<u8>)>> {
+    fn flush_maps(&mut self) -> Result<Option<(PackWriter<'repository>, Vec<u8>)>> {
         let Some((mut pack, mut maps)) = self.maps.take() else { return Ok(None) };
         if !maps.is_empty() {
-            let (_, stored) = pack.append_maps(&mem::take(&mut maps))?;
-            *self.stored.entry(pack.id()).or_default() += u64::from(stored);
+            pack.append_maps(&mem::take(&mut maps))?;
         }
         if pack.is_full() {
             self.packs.finish(pack)?;
@@ -206,14 +295,4 @@ impl<'backup> Collector<'backup> {
 
 fn length_u32(length: usize) -> Result<u32> {
     u32::try_from(length).map_err(|_| Error::new(ErrorKind::Runtime, "a page map of over 4 GiB"))
-}
-
-/// The frames that are used take their share of the pack's tables with them.
-fn pack_use(written: &BTreeMap<PackId, WrittenPack>, id: PackId, used: u64) -> Result<PackUse> {
-    let pack = written
-        .get(&id)
-        .ok_or_else(|| Error::new(ErrorKind::Runtime, format!("pack {id} is needed but was not finished")))?;
-    let length = pack.written.length;
-    let share = u128::from(length) * u128::from(used) / u128::from(pack.content.max(1));
-    Ok(PackUse { length, used: u64::try_from(share).unwrap_or(length), root: pack.written.root })
 }

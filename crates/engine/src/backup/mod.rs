@@ -3,46 +3,65 @@
 //! The steps are those of `docs/format.md`, section 9: a session, packs, maps, and at the very end the manifest, which
 //! commits. Interrupted at any point before that, a backup leaves nothing that a user sees.
 
-#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "no backup has a reference yet"))]
+mod adoption;
+mod audit;
 mod changes;
+mod checksums;
+pub mod cleaning;
 mod collector;
 mod copy;
+mod dispatch;
+mod entries;
+mod frames;
 mod label;
 mod owners;
 mod packs;
+pub mod pages;
+mod plan;
+mod prior;
 mod reader;
+mod reference;
+mod server;
+mod stock;
+mod tables;
+mod task;
+#[cfg(test)]
+mod tests;
+mod uses;
 mod wal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use pgark_postgres::Lsn;
-use pgark_postgres::client::{ClusterFacts, ConnectSettings, Connection, StartedBackup, StoppedBackup};
+use pgark_postgres::client::{ConnectSettings, Connection, StartedBackup, StoppedBackup};
 use pgark_postgres::control::{CONTROL_FILE_PATH, ControlFile};
 use pgark_postgres::data_directory::{Context, Entry};
 use pgark_postgres::label::{BACKUP_LABEL_FILE, TABLESPACE_MAP_FILE};
-use pgark_postgres::process::{Running, running};
 use pgark_postgres::wal::name::{SegmentName, Timeline};
+use pgark_postgres::wal::summary::BlockSummary;
 use pgark_repository::container::WriteOptions;
-use pgark_repository::manifest::{
-    BackupPoint, ClusterIdentity, Database, ManifestDocument, ManifestWriter, Tablespace,
-};
+use pgark_repository::garbage;
+use pgark_repository::manifest::{BackupPoint, ClusterIdentity, ManifestDocument, ManifestWriter, Unexplained};
 use pgark_repository::repository::Cluster;
 use pgark_repository::session::{Session, SessionKind};
-use pgark_repository::{Label, LabelKind, StanzaName};
+use pgark_repository::{Label, LabelKind, PackId, StanzaName};
 use pgark_system::lock::FileLock;
 use pgark_system::pace::Pacer;
 use pgark_system::{clock, termination};
 
-use self::collector::{Collected, Collector, FileRead};
-use self::copy::{CopySettings, copy};
+use self::checksums::ChecksumRule;
+use self::collector::{Collected, Collector};
+use self::copy::copy;
+use self::dispatch::Decisions;
+use self::frames::FrameWriter;
 use self::packs::Packs;
-use self::reader::{ChecksumRule, RangeReader};
-use crate::check::ensure_archiving;
+use self::reader::Rules;
+use self::reference::Reference;
+use self::stock::Stock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock;
 use crate::stanza::{Identity, OpenRepository, Stanza};
@@ -52,6 +71,16 @@ use crate::stanza::{Identity, OpenRepository, Stanza};
 pub struct BackupSettings {
     /// The stanza.
     pub stanza: StanzaName,
+    /// The type.
+    pub kind: LabelKind,
+    /// Whether all pages are read, whatever the WAL says.
+    pub delta: bool,
+    /// Whether pages that an earlier backup has stored are pointed at.
+    pub reuse: bool,
+    /// Whether that holds for what interrupted backups have stored, too.
+    pub resume: bool,
+    /// Whether an offline backup is taken even if a server seems to run.
+    pub force: bool,
     /// The data directory.
     pub data_directory: PathBuf,
     /// The running server; `None` for a backup of a cluster that is shut down.
@@ -95,7 +124,7 @@ pub struct BackupReport {
     pub lock: FileLock,
 }
 
-/// Takes a full backup into `repository`.
+/// Takes a backup into `repository`.
 ///
 /// # Errors
 /// Any failure; nothing that looks like a backup is left then.
@@ -105,11 +134,12 @@ pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<Bac
     let lock = lock::acquire(&settings.lock_path, &settings.stanza, "backup", repository.key)?;
     let control = ControlFile::read(&settings.data_directory)?;
     let cluster = stanza.expect_current(Identity::of(&control), ErrorKind::BackupMismatch, "PostgreSQL")?.clone();
-    let mut connection = open_server(settings, &control)?;
+    let mut connection = server::open_server(settings, &control)?;
 
     let host = settings.host.clone();
     let session = Session::begin(stanza.repository(), stanza.name(), SessionKind::Backup, host, Vec::new())?;
-    let mut backup = Backup { settings, stanza: &stanza, cluster, control, session };
+    let mut backup =
+        Backup { settings, stanza: &stanza, cluster, control, session, seen: 0, condemned: BTreeSet::new() };
     let result = backup.take(&mut connection);
     // A session that can't be ended is harmless: it is no longer renewed.
     let ended = backup.session.end();
@@ -135,36 +165,13 @@ fn ensure_control_file(exclude: &[PathBuf]) -> Result<()> {
     }
 }
 
-/// Connects to the server and makes sure that it is the right one; without a connection, that none runs.
-fn open_server(settings: &BackupSettings, control: &ControlFile) -> Result<Option<Connection>> {
-    let Some(connect) = &settings.connection else {
-        return match running(&settings.data_directory)? {
-            Running::No => Ok(None),
-            Running::Yes(_) | Running::Stale(_) => Err(Error::new(
-                ErrorKind::PostgresRunning,
-                "--no-online passed but postmaster.pid exists - looks like PostgreSQL is running",
-            )
-            .hint("shut down PostgreSQL and try again, or back up online")),
-        };
-    };
-    let mut connection = Connection::open(connect)?;
-    let target = connection.target().clone();
-    connection.facts().ensure_same(&target, &settings.data_directory, control)?;
-    if connection.facts().in_recovery {
-        return Err(Error::new(ErrorKind::DatabaseConnect, "unable to find primary cluster - cannot proceed")
-            .hint("run the backup on the primary: the server here is a standby"));
-    }
-    ensure_archiving(connection.facts(), settings.archive_check, settings.archive_mode_check)?;
-    say_what_is_outside(connection.facts());
-    connection.lock_backup()?;
-    Ok(Some(connection))
-}
-
-fn say_what_is_outside(facts: &ClusterFacts) {
-    let files: Vec<_> = facts.outer_configuration_files.iter().map(|file| format!("'{}'", file.display())).collect();
-    if !files.is_empty() {
-        tracing::info!("outside of the data directory, and so not part of the backup: {}", files.join(", "));
-    }
+/// What a backup is compared with.
+#[derive(Clone, Copy)]
+struct Comparison<'backup> {
+    reference: Option<&'backup Reference<'backup>>,
+    changes: Option<&'backup BlockSummary>,
+    kind: LabelKind,
+    stock: &'backup Stock<'backup>,
 }
 
 /// A backup under way.
@@ -174,6 +181,10 @@ struct Backup<'backup> {
     cluster: Cluster,
     control: ControlFile,
     session: Session<'backup>,
+    /// The last entry of the log of garbage that this backup heeds.
+    seen: u64,
+    /// The packs that it must not point at.
+    condemned: BTreeSet<PackId>,
 }
 
 /// The points between which a backup was taken, and the files that the server gave at its end.
@@ -187,37 +198,46 @@ struct Points {
 
 impl Backup<'_> {
     fn take(&mut self, connection: &mut Option<Connection>) -> Result<ManifestDocument> {
-        let (label, start_time) = self.choose_label()?;
+        self.heed_garbage()?;
+        let existing = self.stanza.repository().backups(self.stanza.name())?;
+        let (kind, full) = self.kind(&existing)?;
+        let (label, start_time) = prior::choose_label(kind, full.as_ref(), &existing)?;
+        let history = self.history(connection)?;
+        let reference = self.reference(&existing, &history, kind)?;
         let started = match connection {
             Some(connection) => Some(self.start(connection)?),
             None => None,
         };
+        let changes = match &reference {
+            Some(reference) => self.changes(reference, &history, started.as_ref(), kind)?,
+            None => None,
+        };
+        let stock = self.stock(reference.as_ref(), &existing)?;
         let packs = Packs::new(self.stanza.repository(), self.stanza.name(), self.session.id(), self.settings.write);
         let manifest = ManifestWriter::new(self.stanza.repository(), self.stanza.name(), &label)?;
-        let mut collector = Collector::new(&packs, manifest);
-        let control_entry = self.copy(started.as_ref(), connection, &packs, &mut collector)?;
+        let mut collector = Collector::new(&packs, &stock, manifest);
+        if let Some(reference) = &reference {
+            collector.release_late(&reference.manifest, &reference.packs)?;
+        }
+        let comparison = Comparison { reference: reference.as_ref(), changes: changes.as_ref(), kind, stock: &stock };
+        let control_entry = self.copy(comparison, started.as_ref(), connection, &packs, &mut collector)?;
         let points = self.stop(connection, start_time, started.as_ref())?;
         self.copy_late(&points, &control_entry, &packs, &mut collector)?;
-        let collected = collector.finish()?;
+        let mut collected = collector.finish()?;
+        collected.unexplained =
+            self.findings(collected.unexplained, reference.as_ref().map(|reference| reference.manifest.document()));
         if let Some((first, last)) = points.segments.filter(|_| self.settings.archive_check) {
             let archive = self.stanza.archive(&self.cluster);
             let size = self.control.wal_segment_size;
             wal::wait_for_segments(&archive, first, last, size, self.settings.archive_timeout)?;
         }
         termination::check()?;
-        self.commit(label, points, connection, collected)
+        let prior = reference.map(|reference| reference.manifest.document().label.clone());
+        self.commit(label, prior, points, connection, collected)
     }
 
-    fn choose_label(&self) -> Result<(Label, Timestamp)> {
-        let existing = self.stanza.repository().backups(self.stanza.name())?;
-        loop {
-            termination::check()?;
-            let now = clock::now();
-            if let Some(label) = label::full_label(now, &TimeZone::system(), &existing)? {
-                return Ok((label, now));
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+    fn workers(&self) -> usize {
+        self.settings.workers.max(1)
     }
 
     fn start(&self, connection: &mut Connection) -> Result<StartedBackup> {
@@ -235,10 +255,11 @@ impl Backup<'_> {
 
     fn copy(
         &mut self,
+        comparison: Comparison<'_>,
         started: Option<&StartedBackup>,
         connection: &mut Option<Connection>,
         packs: &Packs<'_>,
-        collector: &mut Collector<'_>,
+        collector: &mut Collector<'_, '_>,
     ) -> Result<Entry> {
         let connection = Mutex::new(connection.as_mut());
         let current = || {
@@ -247,8 +268,14 @@ impl Backup<'_> {
         };
         // Without a server nothing changes, so that no LSN can explain a page that does not match.
         let start = started.map_or(Lsn(u64::MAX), |started| started.lsn);
-        let rule = self.check_pages().then_some(ChecksumRule { start, current: &current });
-        let settings = CopySettings {
+        let Comparison { reference, changes, kind, stock } = comparison;
+        let document = reference.map(|reference| reference.manifest.document());
+        let rules = Rules {
+            checksums: self.check_pages().then_some(ChecksumRule { start, current: &current }),
+            audit_since: document.and_then(|document| document.start.lsn.as_deref()?.parse().ok()),
+            pacer: &self.settings.pacer,
+        };
+        let decisions = Decisions {
             data_directory: &self.settings.data_directory,
             context: Context {
                 version: self.control.version,
@@ -256,11 +283,32 @@ impl Backup<'_> {
                 exclude: self.settings.exclude.clone(),
             },
             relation_segment_pages: self.control.relation_segment_pages,
-            checksums: rule,
-            workers: self.settings.workers.max(1),
-            pacer: &self.settings.pacer,
+            reference,
+            changes,
+            reads_all: kind == LabelKind::Full || self.settings.delta,
+            stock,
         };
-        copy(&settings, packs, collector, &mut self.session)
+        let workers = self.workers();
+        copy(&decisions, &rules, workers, packs, collector, &mut self.session)
+    }
+
+    /// Whether the server logs every change of a page, hint bits included.
+    fn logs_hints(&self) -> bool {
+        self.control.data_checksums || self.control.wal_log_hints
+    }
+
+    /// What was found that no WAL explains. Where hint bits are not logged, or were not when the reference was taken, they
+    /// are why, most likely.
+    fn findings(&self, found: Option<Unexplained>, reference: Option<&ManifestDocument>) -> Option<Unexplained> {
+        let found = found?;
+        if self.logs_hints() && reference.is_some_and(|reference| reference.hints_logged) {
+            return Some(found);
+        }
+        let pages = found.pages;
+        tracing::info!(
+            "{pages} page(s) have changed that no WAL names: most likely by hint bits, which were not all logged"
+        );
+        None
     }
 
     fn check_pages(&self) -> bool {
@@ -315,7 +363,7 @@ impl Backup<'_> {
         points: &Points,
         control_entry: &Entry,
         packs: &Packs<'_>,
-        collector: &mut Collector<'_>,
+        collector: &mut Collector<'_, '_>,
     ) -> Result<()> {
         let (_, control_bytes) = ControlFile::read_image(&self.settings.data_directory)?;
         let files = [
@@ -323,32 +371,31 @@ impl Backup<'_> {
             (TABLESPACE_MAP_FILE, &points.tablespace_map_bytes),
             (CONTROL_FILE_PATH, &control_bytes),
         ];
-        let mut reader = RangeReader::new(packs, None, &self.settings.pacer);
+        let mut frames = FrameWriter::new(packs);
         for (name, bytes) in files.into_iter().filter(|(_, bytes)| !bytes.is_empty()) {
-            let read = reader.read_bytes(name.as_bytes(), bytes)?;
-            collector.count(&read);
-            let mut file = FileRead::default();
-            file.append(&read, bytes.len() as u64);
-            collector.add_late(name, control_entry, file)?;
+            let map = frames.store_bytes(name.as_bytes(), bytes)?;
+            collector.add_late(name, control_entry, bytes.len() as u64, map)?;
         }
-        reader.finish()
+        frames.finish()?;
+        packs.finish_compared()
     }
 
     fn commit(
         &self,
         label: Label,
+        prior: Option<Label>,
         points: Points,
         connection: &mut Option<Connection>,
         collected: Collected<'_>,
     ) -> Result<ManifestDocument> {
         let (databases, tablespaces) = match connection {
-            Some(connection) => (databases(connection)?, tablespaces(connection)?),
+            Some(connection) => (server::databases(connection)?, server::tablespaces(connection)?),
             None => Default::default(),
         };
         let document = ManifestDocument {
+            kind: label.kind(),
             label,
-            kind: LabelKind::Full,
-            prior: None,
+            prior,
             cluster: self.cluster_identity(),
             start: points.start,
             stop: points.stop,
@@ -361,10 +408,14 @@ impl Backup<'_> {
             users: collected.users,
             groups: collected.groups,
             damaged_files: collected.damaged_files,
+            hints_logged: self.logs_hints(),
+            unexplained: collected.unexplained,
             totals: collected.totals,
             program: self.settings.program.clone(),
         };
         collected.manifest.commit(&document, &collected.packs)?;
+        let needed = collected.packs.keys().copied().collect();
+        garbage::confirm(self.stanza.repository(), self.stanza.name(), &document.label, self.seen, &needed)?;
         Ok(document)
     }
 
@@ -378,23 +429,4 @@ impl Backup<'_> {
             wal_segment_size: self.control.wal_segment_size.bytes(),
         }
     }
-}
-
-fn databases(connection: &mut Connection) -> Result<Vec<Database>> {
-    let mut databases: Vec<_> = connection
-        .databases()?
-        .into_iter()
-        .map(|database| Database { name: database.name, oid: database.oid })
-        .collect();
-    databases.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(databases)
-}
-
-fn tablespaces(connection: &mut Connection) -> Result<Vec<Tablespace>> {
-    let tablespace = |found: pgark_postgres::client::TablespaceFacts| Tablespace {
-        oid: found.oid,
-        name: found.name,
-        path: found.location.to_string_lossy().into_owned(),
-    };
-    Ok(connection.tablespaces()?.into_iter().map(tablespace).collect())
 }

@@ -1,185 +1,139 @@
-//! Reading a range of a file into frames: what a worker of a backup does.
+//! Reading pages, finding those that are not in the repository yet, and storing them: what a worker of a backup does.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fs_err as fs;
 use pgark_postgres::Lsn;
-use pgark_postgres::page::{self, PageState};
+use pgark_postgres::page;
+use pgark_repository::PAGE_SIZE;
 use pgark_repository::manifest::PageRange;
 use pgark_repository::map::{PageMap, Run, Source};
-use pgark_repository::pack::{FramePages, PackFrame, PackWriter};
-use pgark_repository::{PAGE_SIZE, PackId};
 use pgark_system::pace::Pacer;
-use pgark_system::page_cache::{self, NeutralReads};
-use pgark_system::termination;
+use pgark_system::{page_cache, termination};
 
+use super::audit;
+use super::checksums::ChecksumRule;
+use super::frames::{FrameWriter, Placed};
 use super::packs::Packs;
-use crate::error::Result;
+use super::stock::{Lookup, Old, Stock};
+use super::task::{SourceFile, Task};
+use crate::error::{Error, ErrorKind, Result};
 
-/// Pages in a frame. At 128 KiB compression has gained what larger frames would (zstd level 3 on JSON rows: a ratio of
-/// 3.50 at 64 KiB, 3.48 at 128, 3.22 at 256, 3.41 at 512; on rows of pgbench 36, 38, 37, 41), with fewer frames than at
-/// 64 KiB, and one page read alone still costs little.
-pub(super) const FRAME_PAGES: u16 = 16;
+/// Pages that are read from a file at once: 1 MiB.
+const BUFFER_PAGES: u32 = 128;
 
-/// Bytes read from a file at once.
-const BUFFER_BYTES: usize = 1 << 20;
+/// Pages between two that are wanted which are read too rather than making two reads: about as many as a disk gives in
+/// the time that another read would take.
+const GAP_PAGES: u32 = 16;
 
-/// Pages before the end of a range from which on the kernel does not read ahead any more, where another worker reads on.
+/// Pages before the end of a task from which on the kernel does not read ahead any more, where another worker reads on.
 /// Few disks are read farther ahead.
 const READ_AHEAD_PAGES: u32 = 1024;
 
-/// How long after a page did not match its checksum it is read again: long enough for a write under way to end.
-const SECOND_READ_PAUSE: Duration = Duration::from_millis(10);
-
-/// A file to be read, as the walk found it.
-#[derive(Debug)]
-pub(super) struct SourceFile {
-    /// Its path relative to the data directory, as bytes.
-    pub(super) name: Vec<u8>,
-    /// Where it is.
-    pub(super) path: PathBuf,
-    /// Its size in bytes when the walk came by.
-    pub(super) size: u64,
-    /// If it is a file of a relation: the number of its first block in the relation.
-    pub(super) relation_block: Option<u32>,
-    /// How it is read: by several workers at once, and without a trace in the page cache.
-    reads: NeutralReads,
-}
-
-impl SourceFile {
-    /// See the fields.
-    pub(super) fn new(name: Vec<u8>, path: PathBuf, size: u64, relation_block: Option<u32>) -> Self {
-        Self { name, path, size, relation_block, reads: NeutralReads::of(0..size) }
-    }
-}
-
-/// A part of a file, small enough that one large file keeps all workers busy.
-#[derive(Clone, Debug)]
-pub(super) struct Range {
-    /// The order of the ranges over the whole backup.
-    pub(super) sequence: u64,
-    /// The file.
-    pub(super) file: Arc<SourceFile>,
-    /// The first page.
-    pub(super) first_page: u32,
-    /// How many pages, at least one.
-    pub(super) pages: u32,
-}
-
-impl Range {
-    /// Whether the file goes on after it.
-    fn is_followed(&self) -> bool {
-        (u64::from(self.first_page) + u64::from(self.pages)) * (PAGE_SIZE as u64) < self.file.size
-    }
-}
-
-/// What reading a range has given.
+/// What doing a task has given.
 #[derive(Debug, Default)]
-pub(super) struct RangeRead {
-    /// Bytes that the file had in the range. Fewer than the range's if a file that is no relation has shrunk.
+pub(super) struct TaskRead {
+    /// Bytes that were read from the cluster.
     pub(super) bytes: u64,
-    /// Where the pages lie.
+    /// Where the file ends, if it is no relation and has shrunk.
+    pub(super) end: Option<u64>,
+    /// Where the pages of the task's part lie.
     pub(super) map: PageMap,
-    /// Stored bytes by pack.
-    pub(super) stored: BTreeMap<PackId, u64>,
+    /// Whether any of them lies elsewhere than in the reference.
+    pub(super) is_changed: bool,
     /// Pages that did not match their checksums.
     pub(super) damaged: Vec<PageRange>,
+    /// Pages that have changed although the WAL does not name them.
+    pub(super) unexplained: Vec<PageRange>,
 }
 
-/// How page checksums are judged.
-pub(super) struct ChecksumRule<'backup> {
-    /// Where the backup starts.
-    pub(super) start: Lsn,
-    /// Where WAL is being written now; asked only when a page does not match.
-    pub(super) current: &'backup (dyn Fn() -> Option<Lsn> + Sync),
+/// How pages are read and judged.
+pub(super) struct Rules<'backup> {
+    /// How page checksums are judged; `None` if there are none, or they are not to be checked.
+    pub(super) checksums: Option<ChecksumRule<'backup>>,
+    /// Where the reference begins: an older page does not change without WAL. Nothing is told of if it is `None`.
+    pub(super) audit_since: Option<Lsn>,
+    /// At what pace all workers read together.
+    pub(super) pacer: &'backup Pacer,
 }
 
-/// Reads ranges, one after the other, into packs of its own.
-pub(super) struct RangeReader<'backup> {
-    packs: &'backup Packs<'backup>,
-    checksums: Option<&'backup ChecksumRule<'backup>>,
-    pacer: &'backup Pacer,
-    pack: Option<PackWriter<'backup>>,
+/// Does tasks, one after the other.
+pub(super) struct Reader<'backup, 'repository> {
+    packs: &'backup Packs<'repository>,
+    stock: &'backup Stock<'backup>,
+    rules: &'backup Rules<'backup>,
+    frames: FrameWriter<'backup, 'repository>,
     buffer: Vec<u8>,
     open: Option<(Arc<SourceFile>, fs::File)>,
 }
 
-impl<'backup> RangeReader<'backup> {
-    /// A reader that checks page checksums if there is a rule for them, and keeps to a pace.
+/// What is held in the buffer.
+struct Held {
+    /// The number of the first page.
+    first_page: u32,
+    /// How many bytes there are.
+    length: usize,
+    /// How many of them the file has; what follows are zeros in the place of pages that were truncated away meanwhile.
+    in_file: usize,
+}
+
+impl<'backup, 'repository> Reader<'backup, 'repository> {
+    /// A reader that stores into packs of its own.
     pub(super) fn new(
-        packs: &'backup Packs<'backup>,
-        checksums: Option<&'backup ChecksumRule<'backup>>,
-        pacer: &'backup Pacer,
+        packs: &'backup Packs<'repository>,
+        stock: &'backup Stock<'backup>,
+        rules: &'backup Rules<'backup>,
     ) -> Self {
-        Self { packs, checksums, pacer, pack: None, buffer: vec![0; BUFFER_BYTES], open: None }
+        let buffer = vec![0; BUFFER_PAGES as usize * PAGE_SIZE];
+        Self { packs, stock, rules, frames: FrameWriter::new(packs), buffer, open: None }
     }
 
-    /// Reads a range; `None` if the file is gone, which is fine: WAL replay removes it too.
+    /// Does a task; `None` if the file is gone, which is fine: WAL replay removes it too.
     ///
     /// # Errors
-    /// Where the file can't be read or the repository can't be written.
-    pub(super) fn read(&mut self, range: &Range) -> Result<Option<RangeRead>> {
-        if !self.open_file(&range.file)? {
+    /// Where the file can't be read or the repository can't be read or written.
+    pub(super) fn read(&mut self, task: &Task) -> Result<Option<TaskRead>> {
+        if !self.open_file(&task.file)? {
             return Ok(None);
         }
-        let mut read = RangeRead::default();
-        let end = range.first_page + range.pages;
-        let mut page = range.first_page;
-        let step = u32::try_from(BUFFER_BYTES / PAGE_SIZE).expect("a buffer has few pages");
-        if range.first_page > 0 {
-            self.read_ahead(true);
-        }
-        while page < end {
+        let mut read = TaskRead::default();
+        let (mut placed, mut lookup) = (Vec::new(), Lookup::new(self.stock, task));
+        self.expect_reads(task);
+        self.frames.set_compared(task.file.is_compared);
+        for chunk in chunks(task.read.ranges()) {
             termination::check()?;
-            if range.is_followed() && end - page == READ_AHEAD_PAGES {
+            if task.is_sequential() && is_followed(task) && task.part.end - chunk.start == READ_AHEAD_PAGES {
                 self.read_ahead(false);
             }
-            let pages = step.min(end - page);
-            let wanted = wanted_bytes(&range.file, page, pages);
-            self.pacer.wait(wanted as u64)?;
-            let mut filled = self.fill(wanted, u64::from(page) * PAGE_SIZE as u64)?;
-            if filled < wanted && range.file.relation_block.is_some() {
+            let wanted = byte_count(&task.file, &chunk);
+            self.rules.pacer.wait(wanted as u64)?;
+            let in_file = self.fill(wanted, chunk.start)?;
+            let is_relation = task.file.relation_block.is_some();
+            if in_file < wanted && is_relation {
                 // The relation was truncated meanwhile: replay will do the same, and expects a page where it writes.
-                self.buffer[filled..wanted].fill(0);
-                filled = wanted;
+                self.buffer[in_file..wanted].fill(0);
             }
-            self.store(&range.file, page, filled, &mut read)?;
-            read.bytes += filled as u64;
-            if filled < wanted {
+            let length = if is_relation { wanted } else { in_file };
+            read.bytes += in_file as u64;
+            let held = Held { first_page: chunk.start, length, in_file };
+            self.take(&held, &chunk, &mut lookup, task, &mut placed, &mut read)?;
+            if length < wanted {
+                read.end = Some(u64::from(chunk.start) * PAGE_SIZE as u64 + length as u64);
                 break;
             }
-            page += pages;
         }
-        Ok(Some(read))
+        self.frames.flush(&task.file.name, &mut placed)?;
+        complete(task, placed, read).map(Some)
     }
 
     /// Makes the last pack durable.
     ///
     /// # Errors
     /// Where the repository can't be written.
-    pub(super) fn finish(mut self) -> Result<()> {
-        self.pack.take().map_or(Ok(()), |pack| self.packs.finish(pack))
-    }
-
-    /// Reads a small file that is given as bytes, as [`RangeReader::read`] does one on disk.
-    ///
-    /// # Errors
-    /// As [`RangeReader::read`].
-    pub(super) fn read_bytes(&mut self, name: &[u8], bytes: &[u8]) -> Result<RangeRead> {
-        let file = SourceFile::new(name.to_vec(), PathBuf::new(), bytes.len() as u64, None);
-        let mut read = RangeRead { bytes: bytes.len() as u64, ..RangeRead::default() };
-        let mut page = 0;
-        for chunk in bytes.chunks(BUFFER_BYTES) {
-            self.buffer[..chunk.len()].copy_from_slice(chunk);
-            self.store(&file, page, chunk.len(), &mut read)?;
-            page += u32::try_from(chunk.len().div_ceil(PAGE_SIZE)).expect("a buffer has few pages");
-        }
-        Ok(read)
+    pub(super) fn finish(self) -> Result<()> {
+        self.frames.finish()
     }
 
     /// Whether the file could be opened, or was open; not if it is gone.
@@ -198,7 +152,15 @@ impl<'backup> RangeReader<'backup> {
         }
     }
 
-    /// Whether the kernel is to read ahead in the open file.
+    /// Tells the kernel whether pages will be read one after the other.
+    fn expect_reads(&self, task: &Task) {
+        match task.is_sequential() {
+            true if task.part.start > 0 => self.read_ahead(true),
+            true => {}
+            false => self.read_ahead(false),
+        }
+    }
+
     fn read_ahead(&self, is_wanted: bool) {
         if let Some((_, file)) = &self.open {
             page_cache::read_ahead(file, is_wanted);
@@ -206,128 +168,204 @@ impl<'backup> RangeReader<'backup> {
     }
 
     /// Fills the buffer's first `wanted` bytes from the open file; fewer at its end.
-    fn fill(&mut self, wanted: usize, offset: u64) -> Result<usize> {
+    fn fill(&mut self, wanted: usize, first_page: u32) -> Result<usize> {
         let Some((source, file)) = &self.open else { return Ok(0) };
-        Ok(source.reads.read_at(file, &mut self.buffer[..wanted], offset)?)
+        Ok(source.reads.read_at(file, &mut self.buffer[..wanted], u64::from(first_page) * PAGE_SIZE as u64)?)
     }
 
-    /// Stores the buffer's first `length` bytes, which begin with page `first_page` of the file.
-    fn store(&mut self, file: &SourceFile, first_page: u32, length: usize, read: &mut RangeRead) -> Result<()> {
-        self.check_pages(file, first_page, length, read)?;
-        let mut frame = Frame { first_page, start: 0, end: 0 };
-        for start in (0..length).step_by(PAGE_SIZE) {
-            let end = length.min(start + PAGE_SIZE);
-            let is_zero = is_zero(&self.buffer[start..end]);
-            if is_zero || frame.pages() == FRAME_PAGES {
-                self.store_frame(file, frame, read)?;
-                frame = Frame { first_page: first_page + page_index(start), start, end: start };
+    /// Takes the wanted pages among those in the buffer.
+    fn take(
+        &mut self,
+        held: &Held,
+        chunk: &Range<u32>,
+        lookup: &mut Lookup<'_>,
+        task: &Task,
+        placed: &mut Vec<Placed>,
+        read: &mut TaskRead,
+    ) -> Result<()> {
+        for number in task.read.within(chunk).ranges().iter().cloned().flatten() {
+            let start = (number - held.first_page) as usize * PAGE_SIZE;
+            let end = held.length.min(start + PAGE_SIZE);
+            if start >= end {
+                break;
             }
-            if is_zero {
-                read.map.push(Run { pages: 1, source: Source::Zeros });
-                frame = Frame { first_page: frame.first_page + 1, start: end, end };
-            } else {
-                frame.end = end;
-            }
-        }
-        self.store_frame(file, frame, read)
-    }
-
-    fn store_frame(&mut self, file: &SourceFile, frame: Frame, read: &mut RangeRead) -> Result<()> {
-        let count = frame.pages();
-        if count == 0 {
-            return Ok(());
-        }
-        let plain = &self.buffer[frame.start..frame.end];
-        let vault = self.packs.repository().vault();
-        let page_hashes: Vec<_> = plain.chunks(PAGE_SIZE).map(|page| vault.page_hash(page)).collect();
-        let mut pack = match self.pack.take() {
-            Some(pack) => pack,
-            None => self.packs.begin()?,
-        };
-        let pages = FramePages::Contiguous { first: frame.first_page, count };
-        let (block, stored) =
-            pack.append_frame(PackFrame { path: &file.name, pages: &pages, plain, page_hashes: &page_hashes })?;
-        *read.stored.entry(pack.id()).or_default() += u64::from(stored);
-        let source = Source::Frames { pack: pack.id(), block, slot: 0, stride: FRAME_PAGES };
-        read.map.push(Run { pages: u32::from(count), source });
-        if pack.is_full() {
-            self.packs.finish(pack)?;
-        } else {
-            self.pack = Some(pack);
-        }
-        Ok(())
-    }
-
-    /// Checks the pages in the buffer against their checksums, and notes those that are damaged.
-    fn check_pages(&mut self, file: &SourceFile, first_page: u32, length: usize, read: &mut RangeRead) -> Result<()> {
-        let (Some(rule), Some(relation_block)) = (self.checksums, file.relation_block) else { return Ok(()) };
-        for start in (0..length - length % PAGE_SIZE).step_by(PAGE_SIZE) {
-            let number = first_page + page_index(start);
-            let block = relation_block + number;
-            if matches(&self.buffer[start..start + PAGE_SIZE], block) || self.second_look(rule, start, number, block)? {
+            self.check_page(&task.file, start..end, number, read)?;
+            let old = lookup.old(number)?;
+            if is_zero(&self.buffer[start..end]) {
+                if old != Old::Zeros {
+                    placed.push((number, Source::Zeros));
+                }
                 continue;
             }
-            tracing::debug!("page {number} of '{}' does not match its checksum", file.path.display());
-            match read.damaged.last_mut() {
-                Some(last) if last.first + last.count == number => last.count += 1,
-                _ => read.damaged.push(PageRange { first: number, count: 1 }),
+            let page = &self.buffer[start..end];
+            let hash = self.packs.repository().vault().page_hash(page);
+            if old == Old::Page(hash) {
+                if !task.rewrite.contains(number) {
+                    continue;
+                }
+            } else if old != Old::Unknown && end <= held.in_file && self.is_unexplained(task, number, page) {
+                push(&mut read.unexplained, number);
+            }
+            match lookup.adopted(number, hash)? {
+                Some(source) => placed.push((number, source)),
+                None => self.frames.push(&task.file.name, number, page, hash, placed)?,
             }
         }
         Ok(())
     }
 
-    /// Reads a page again that did not match. Whether it is fine after all: it matches now, it is being changed, or it
-    /// was written after the backup's start, so that WAL replay restores it. What is stored is what was read last.
-    fn second_look(&mut self, rule: &ChecksumRule<'_>, start: usize, number: u32, block: u32) -> Result<bool> {
-        std::thread::sleep(SECOND_READ_PAUSE);
-        let Some((source, file)) = &self.open else { return Ok(false) };
-        let mut again = [0; PAGE_SIZE];
-        if source.reads.read_at(file, &mut again, u64::from(number) * PAGE_SIZE as u64)? < PAGE_SIZE {
-            return Ok(true);
+    /// Checks a page against its checksum, and notes it if it is damaged.
+    fn check_page(&mut self, file: &SourceFile, at: Range<usize>, number: u32, read: &mut TaskRead) -> Result<()> {
+        let (Some(rule), Some(relation_block)) = (&self.rules.checksums, file.relation_block) else { return Ok(()) };
+        if at.len() < PAGE_SIZE {
+            return Ok(());
         }
-        let held = &mut self.buffer[start..start + PAGE_SIZE];
-        let changed = *held != again;
-        held.copy_from_slice(&again);
-        let until = (rule.current)().unwrap_or(Lsn::INVALID);
-        Ok(matches(&again, block) || page::accept_mismatch(page::lsn(&again), &during(rule.start, until), changed))
+        let open = &self.open;
+        let again = || -> io::Result<Option<page::Page>> {
+            let Some((source, file)) = open else { return Ok(None) };
+            let mut again = [0; PAGE_SIZE];
+            let bytes = source.reads.read_at(file, &mut again, u64::from(number) * PAGE_SIZE as u64)?;
+            Ok((bytes == PAGE_SIZE).then_some(again))
+        };
+        if !rule.is_fine(&mut self.buffer[at], relation_block.saturating_add(number), again)? {
+            tracing::debug!("page {number} of '{}' does not match its checksum", file.path.display());
+            push(&mut read.damaged, number);
+        }
+        Ok(())
+    }
+
+    /// Whether a page that differs from the reference's should not.
+    fn is_unexplained(&self, task: &Task, number: u32, page: &[u8]) -> bool {
+        let (Some(expected), Some(since)) = (&task.expected, self.rules.audit_since) else { return false };
+        let block = task.file.relation_block.unwrap_or(0).saturating_add(number);
+        !expected.contains(number) && page.try_into().is_ok_and(|page| audit::is_unexplained(page, block, since))
     }
 }
 
-fn during(start: Lsn, until: Lsn) -> RangeInclusive<Lsn> {
-    start..=until
-}
-
-/// Consecutive pages in the buffer that become one frame.
-#[derive(Clone, Copy, Debug)]
-struct Frame {
-    first_page: u32,
-    start: usize,
-    end: usize,
-}
-
-impl Frame {
-    fn pages(self) -> u16 {
-        u16::try_from((self.end - self.start).div_ceil(PAGE_SIZE)).unwrap_or(u16::MAX)
+/// Puts the map of a task's part together, of what was found and of what the reference has.
+fn complete(task: &Task, mut placed: Vec<Placed>, mut read: TaskRead) -> Result<TaskRead> {
+    let end = read.end.map_or(task.part.end, |end| u32::try_from(end.div_ceil(PAGE_SIZE as u64)).unwrap_or(u32::MAX));
+    read.is_changed = !placed.is_empty() || end < task.part.end;
+    placed.sort_unstable_by_key(|(number, _)| *number);
+    read.map = patched(&(task.part.start..end), &task.old, &placed);
+    if read.map.page_count() == u64::from(end - task.part.start) {
+        return Ok(read);
     }
+    let message = format!("pages of '{}' are neither read nor known", task.file.path.display());
+    Err(Error::new(ErrorKind::Runtime, message).hint("take a backup with --no-reuse, and report this"))
 }
 
-fn page_index(offset: usize) -> u32 {
-    u32::try_from(offset / PAGE_SIZE).expect("a buffer has few pages")
+/// The map of a part of a file: where pages were found to lie now, and where the others lay before. The old map is that of
+/// the same part.
+pub(super) fn patched(part: &Range<u32>, old: &PageMap, placed: &[Placed]) -> PageMap {
+    let (mut map, mut old, mut at) = (PageMap::default(), old.cursor(), part.start);
+    for (page, source) in placed {
+        old.copy(page - at, &mut map);
+        old.skip(1);
+        map.push(Run { pages: 1, source: *source });
+        at = page + 1;
+    }
+    old.copy(part.end.saturating_sub(at), &mut map);
+    map
 }
 
-fn wanted_bytes(file: &SourceFile, page: u32, pages: u32) -> usize {
-    let left = file.size.saturating_sub(u64::from(page) * PAGE_SIZE as u64);
-    usize::try_from(left.min(u64::from(pages) * PAGE_SIZE as u64)).expect("a buffer's bytes fit")
+/// Cuts pages into reads, each of which the buffer holds, with what lies between pages that are close to each other.
+fn chunks(wanted: &[Range<u32>]) -> Vec<Range<u32>> {
+    let mut chunks: Vec<Range<u32>> = Vec::new();
+    for range in wanted {
+        let mut start = range.start;
+        if let Some(last) = chunks.last_mut()
+            && range.start - last.end <= GAP_PAGES
+            && range.start - last.start < BUFFER_PAGES
+        {
+            last.end = range.end.min(last.start + BUFFER_PAGES);
+            start = last.end;
+        }
+        while start < range.end {
+            let end = range.end.min(start + BUFFER_PAGES);
+            chunks.push(start..end);
+            start = end;
+        }
+    }
+    chunks
 }
 
-fn matches(page: &[u8], block: u32) -> bool {
-    let Ok(page) = page.try_into() else { return true };
-    matches!(page::verify(page, block), PageState::Intact | PageState::New)
+/// Whether the file goes on after the task's part.
+fn is_followed(task: &Task) -> bool {
+    u64::from(task.part.end) * (PAGE_SIZE as u64) < task.file.size
+}
+
+fn byte_count(file: &SourceFile, pages: &Range<u32>) -> usize {
+    let start = u64::from(pages.start) * PAGE_SIZE as u64;
+    let end = (u64::from(pages.end) * PAGE_SIZE as u64).min(file.size);
+    usize::try_from(end.saturating_sub(start)).expect("a buffer's bytes fit")
+}
+
+fn push(ranges: &mut Vec<PageRange>, page: u32) {
+    match ranges.last_mut() {
+        Some(last) if last.first + last.count == page => last.count += 1,
+        _ => ranges.push(PageRange { first: page, count: 1 }),
+    }
 }
 
 fn is_zero(page: &[u8]) -> bool {
     match page.try_into() {
         Ok(page) => page::is_zero(page),
         Err(_) => page.iter().all(|byte| *byte == 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pgark_repository::PackId;
+    use proptest::prelude::*;
+
+    use super::super::pages::PageSet;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn all_that_is_wanted_is_read_once_and_fits_the_buffer(
+            ranges in proptest::collection::vec((0_u32..5000, 1_u32..300), 0..60),
+        ) {
+            let mut ranges = ranges;
+            ranges.sort_unstable();
+            let wanted: PageSet = ranges.into_iter().map(|(first, count)| first..first + count).collect();
+            let chunks = chunks(wanted.ranges());
+            let mut end = 0;
+            for chunk in &chunks {
+                prop_assert!(chunk.start >= end && chunk.end > chunk.start && chunk.end - chunk.start <= BUFFER_PAGES);
+                prop_assert!(wanted.contains(chunk.start) && wanted.contains(chunk.end - 1));
+                end = chunk.end;
+            }
+            let read: u32 = chunks.iter().map(|chunk| wanted.count_in(chunk.clone())).sum();
+            prop_assert_eq!(read, wanted.count());
+        }
+
+        #[test]
+        fn a_patched_map_has_each_page_where_it_was_found_last(
+            old_pages in 0_u32..100,
+            pages in 1_u32..100,
+            changed in proptest::collection::btree_set(0_u32..100, 0..40),
+        ) {
+            let place = |number: u32, page: u32| {
+                let pack = PackId { session: ulid::Ulid::from_bytes([1; 16]), number };
+                Source::Frames { pack, block: page, slot: 0, stride: 1 }
+            };
+            let mut old = PageMap::default();
+            for page in 0..old_pages {
+                old.push(Run { pages: 1, source: place(0, page) });
+            }
+            let is_placed = |page: &u32| changed.contains(page) || *page >= old_pages;
+            let placed: Vec<Placed> = (0..pages).filter(is_placed).map(|page| (page, place(1, page))).collect();
+            let map = patched(&(0..pages), &old, &placed);
+            prop_assert_eq!(map.page_count(), u64::from(pages));
+            for piece in map.pieces() {
+                for page in piece.first_page..piece.first_page + piece.pages {
+                    prop_assert_eq!(piece.pack.number, u32::from(is_placed(&page)));
+                    prop_assert_eq!(piece.block + page - piece.first_page, page);
+                }
+            }
+        }
     }
 }

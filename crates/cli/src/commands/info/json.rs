@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use pgark_engine::info::{BackupReport, ClusterReport, RepositoryReport, StanzaReport};
 use pgark_engine::{Error, ErrorKind};
-use pgark_repository::Label;
 use pgark_repository::manifest::ManifestDocument;
+use pgark_repository::{Label, LabelKind};
 use serde::Serialize;
 
 use super::{TEMPLATE_DATABASES, View, common_cipher, name, repository_status, stanza_status};
@@ -261,7 +261,7 @@ impl<'report> Backup<'report> {
             label: document.label.as_str(),
             link: List::of(links(backup), view),
             lsn: lsn.map(|(start, stop)| Span { start, stop }),
-            prior: document.prior.as_ref().map(Label::as_str),
+            prior: document.prior.as_ref().filter(|_| document.kind != LabelKind::Full).map(Label::as_str),
             reference: None,
             tablespace: List::of(tablespaces(document), view),
             timestamp: Span { start: start.time.as_second(), stop: stop.time.as_second() },

@@ -55,7 +55,7 @@ impl Stored {
             writer.append_frame(frame).unwrap();
         }
         let written = writer.finish().unwrap().written;
-        let packs = [(pack, PackUse { length: written.length, used: 0, root: written.root })].into();
+        let packs = [(pack, PackUse { length: written.length, used: 0, references: 0, root: written.root })].into();
         Self { storage, repository, stanza, packs, content, pack }
     }
 

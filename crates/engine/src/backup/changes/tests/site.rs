@@ -296,6 +296,8 @@ fn describe(control: &ControlFile, start: BackupPoint, stop: BackupPoint, online
         users: Vec::new(),
         groups: Vec::new(),
         damaged_files: Vec::new(),
+        hints_logged: control.data_checksums || control.wal_log_hints,
+        unexplained: None,
         totals: Totals::default(),
         program: "test".to_owned(),
     }
