@@ -151,7 +151,8 @@ fn describe(stanza: &Stanza<'_>, document: &ManifestDocument, is_whole: bool) ->
     let damaged = |what: &str| {
         Error::new(ErrorKind::FileInvalid, format!("the manifest of backup {label} makes no sense: {what}"))
     };
-    let cluster = stanza.clusters().iter().find(|cluster| cluster.id == document.cluster.id);
+    let clusters = stanza.clusters()?;
+    let cluster = clusters.iter().find(|cluster| cluster.id == document.cluster.id);
     let cluster = cluster.ok_or_else(|| damaged("it is of a cluster that the stanza never had"))?;
     let segment = |point: &BackupPoint| point.wal_segment.as_deref().map(str::parse).transpose();
     let no_segment = |_| damaged("a WAL segment has no name of one");

@@ -321,7 +321,7 @@ impl Expire<'_> {
     ) -> Result<Vec<Step>> {
         // A cluster may go on with the archive of an earlier one.
         let mut archives = Vec::new();
-        for cluster in self.stanza.clusters() {
+        for cluster in self.stanza.clusters()?.iter() {
             if !archives.contains(&cluster.archive()) {
                 archives.push(cluster.archive());
             }
