@@ -10,9 +10,11 @@ use crate::group::Group;
 /// Says what there is to ask for.
 pub(crate) const USAGE: &str = "\
 usage: pgark-bench [run] --pgark PROGRAM [OPTION...]
+       pgark-bench load --directory DIRECTORY [--group NAME] [--quick]
        pgark-bench report [--write-docs]
 
-run measures, prints what it finds and keeps it in the results directory; report prints what is there.
+run measures, prints what it finds and keeps it in the results directory; report prints what is there. load makes the
+clusters for a later run and measures nothing, so that the machine need be at rest for the measuring only.
 
   --pgark PROGRAM         the program to measure
   --pgbackrest PROGRAM    the pgBackRest to measure against
@@ -31,6 +33,7 @@ run measures, prints what it finds and keeps it in the results directory; report
 pub(crate) enum Request {
     Help,
     Run(RunRequest),
+    Load { directory: PathBuf, groups: Vec<Group>, quick: bool },
     Report { results: PathBuf, write_docs: bool },
 }
 
@@ -83,12 +86,16 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Req
             other => return Err(other.unexpected()),
         }
     }
+    if run.groups.is_empty() {
+        run.groups = Group::all();
+    }
     match command.as_str() {
         "report" => Ok(Request::Report { results: run.results, write_docs: run.write_docs }),
+        "load" => {
+            let directory = run.directory.ok_or("the option --directory is missing")?;
+            Ok(Request::Load { directory, groups: run.groups, quick: run.quick })
+        }
         "run" => {
-            if run.groups.is_empty() {
-                run.groups = Group::all();
-            }
             run.pgark = pgark.ok_or("the option --pgark is missing")?;
             run.repetitions = repetitions.unwrap_or(if run.quick { 1 } else { 3 });
             Ok(Request::Run(run))
@@ -116,6 +123,14 @@ mod tests {
         assert_eq!(run("run --quick --pgark p").repetitions, 1);
         assert_eq!(run("--quick --repetitions=5 --pgark p").repetitions, 5);
         assert_eq!(run("--pgark p --group wal-disk").groups, [Group { data: Data::Wal, storage: Storage::Disk }]);
+    }
+
+    #[test]
+    fn clusters_are_loaded_only_where_they_stay() {
+        let groups = vec![Group { data: Data::Files, storage: Storage::S3 }];
+        let load = Request::Load { directory: "d".into(), groups, quick: true };
+        assert_eq!(request("load --directory d --group files-s3 --quick").unwrap(), load);
+        assert!(request("load --quick").is_err());
     }
 
     #[test]

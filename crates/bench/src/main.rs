@@ -32,7 +32,8 @@ use pgark_testkit::{Scratch, Server, give_to_test_user};
 
 use crate::arguments::{Request, RunRequest, USAGE};
 use crate::bench::Bench;
-use crate::group::Peer;
+use crate::dataset::Dataset;
+use crate::group::{Group, Peer};
 use crate::object_store::Programs;
 use crate::tool::Tool;
 
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
 fn serve(request: Request) -> io::Result<()> {
     match request {
         Request::Help => io::stdout().write_all(USAGE.as_bytes()),
+        Request::Load { directory, groups, quick } => load(&directory, &groups, quick),
         Request::Report { results, write_docs } => report::report(&results, write_docs),
         Request::Run(request) => {
             run(&request)?;
@@ -69,10 +71,8 @@ fn run(request: &RunRequest) -> io::Result<()> {
     measure::adopt_orphans()?;
     let scratch = Scratch::new();
     let base = request.directory.clone().unwrap_or_else(|| scratch.path().join("bench"));
-    let [datasets, work] = ["clusters", "work"].map(|name| base.join(name));
-    fs::create_dir_all(&datasets)?;
-    let lock = FileLock::try_acquire(&base.join("lock"))?;
-    let _lock = lock.ok_or_else(|| io::Error::other(format!("another run uses '{}'", base.display())))?;
+    let (datasets, _lock) = datasets_in(&base)?;
+    let work = base.join("work");
     files::remove(&work)?;
     fs::create_dir(&work)?;
     give_to_test_user(&work);
@@ -89,6 +89,25 @@ fn run(request: &RunRequest) -> io::Result<()> {
         result::write(&request.results, &bench.measure(*group)?)?;
     }
     files::remove(&bench.work)
+}
+
+/// Makes the clusters of these groups, where they are not there yet.
+fn load(base: &Path, groups: &[Group], quick: bool) -> io::Result<()> {
+    let (datasets, _lock) = datasets_in(base)?;
+    let server = Server::get(SERVER_MAJOR);
+    for group in groups {
+        Dataset::ensure(group.data, quick, &server, &datasets)?;
+    }
+    Ok(())
+}
+
+/// Where the clusters lie below `base`, which nobody else uses as long as the lock is held.
+fn datasets_in(base: &Path) -> io::Result<(PathBuf, FileLock)> {
+    let datasets = base.join("clusters");
+    fs::create_dir_all(&datasets)?;
+    let lock = FileLock::try_acquire(&base.join("lock"))?;
+    let lock = lock.ok_or_else(|| io::Error::other(format!("another run uses '{}'", base.display())))?;
+    Ok((datasets, lock))
 }
 
 fn install_tools(request: &RunRequest, work: &Path) -> io::Result<Vec<Tool>> {
