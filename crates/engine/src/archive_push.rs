@@ -1,10 +1,12 @@
 //! Putting one WAL file into every repository.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::thread;
 
 use fs_err as fs;
 use pgark_postgres::wal::name::{SegmentName, WalFileName};
-use pgark_postgres::wal::reader::WalEnd;
+use pgark_postgres::wal::reader::{SegmentHeader, SegmentReader, WalEnd};
 use pgark_postgres::wal::segment::{SegmentAnalysis, analyse};
 use pgark_repository::StanzaName;
 use pgark_repository::container::WriteOptions;
@@ -30,13 +32,31 @@ pub struct ArchivePushSettings {
     pub header_check: bool,
     /// How the WAL object is written.
     pub write: WriteOptions,
+    /// How many workers compress.
+    pub workers: usize,
 }
 
 /// A WAL file as it was read.
 struct WalFile {
     name: WalFileName,
     bytes: Vec<u8>,
-    analysis: Option<SegmentAnalysis>,
+    /// What its first page says, if it is a segment.
+    header: Option<SegmentHeader>,
+    analysis: OnceLock<Vec<u8>>,
+}
+
+impl WalFile {
+    /// What the records of a segment say, as it is stored; nothing for another file. Whoever asks first reads them, and
+    /// who asks meanwhile waits.
+    fn analysis(&self) -> &[u8] {
+        self.analysis.get_or_init(|| {
+            let Some(analysis) = self.header.and_then(|_| analyse(&self.bytes).ok()) else { return Vec::new() };
+            if let WalFileName::Segment(segment) = self.name {
+                warn_of_damage(segment, &analysis);
+            }
+            analysis.encode()
+        })
+    }
 }
 
 /// Pushes the file to every repository. Each gets it whatever becomes of the others, and all must have it for success.
@@ -51,12 +71,17 @@ pub fn run(settings: &ArchivePushSettings) -> Result<()> {
     };
     let file = read(&path, settings.header_check)?;
     let mut errors = Vec::new();
-    for repository in &settings.repositories {
-        termination::check()?;
-        if let Err(error) = push(settings, &file, repository) {
-            errors.push((repository.key, error));
+    thread::scope(|scope| -> Result<()> {
+        // While repositories are opened and the segment is compressed.
+        scope.spawn(|| file.analysis());
+        for repository in &settings.repositories {
+            termination::check()?;
+            if let Err(error) = push(settings, &file, repository) {
+                errors.push((repository.key, error));
+            }
         }
-    }
+        Ok(())
+    })?;
     combine(errors)
 }
 
@@ -69,9 +94,9 @@ fn read(path: &Path, header_check: bool) -> Result<WalFile> {
         })?;
     let bytes = fs::read(path)?;
     let is_segment = matches!(name, WalFileName::Segment(_) | WalFileName::Partial(_));
-    let analysis = match analyse(&bytes) {
+    let header = match SegmentReader::new(&bytes) {
         _ if !is_segment => None,
-        Ok(analysis) => Some(analysis),
+        Ok(reader) => Some(*reader.header()),
         Err(_) if !header_check => None,
         Err(error) => {
             let message = format!("WAL file '{}' can't be archived: {error}", path.display());
@@ -80,10 +105,7 @@ fn read(path: &Path, header_check: bool) -> Result<WalFile> {
                 .source(error));
         }
     };
-    if let (WalFileName::Segment(segment), Some(analysis)) = (name, &analysis) {
-        warn_of_damage(segment, analysis);
-    }
-    Ok(WalFile { name, bytes, analysis })
+    Ok(WalFile { name, bytes, header, analysis: OnceLock::new() })
 }
 
 /// A server archives a segment when it is full or was switched. One whose WAL ends early was damaged on its way to us: it
@@ -116,9 +138,9 @@ fn push(settings: &ArchivePushSettings, file: &WalFile, to: &RepositorySettings)
 }
 
 fn store(settings: &ArchivePushSettings, file: &WalFile, stanza: &Stanza<'_>) -> Result<Stored> {
-    let cluster = match &file.analysis {
-        Some(analysis) => {
-            let identity = Identity { version: analysis.header.version, system_id: analysis.header.system_id };
+    let cluster = match &file.header {
+        Some(header) => {
+            let identity = Identity { version: header.version, system_id: header.system_id };
             let what = format!("WAL file '{}'", file.name);
             stanza.expect_current(identity, ErrorKind::ArchiveMismatch, &what)?
         }
@@ -136,8 +158,7 @@ fn store(settings: &ArchivePushSettings, file: &WalFile, stanza: &Stanza<'_>) ->
                 size: file.bytes.len() as u64,
                 hash: String::new(),
             };
-            let analysis = file.analysis.as_ref().map(SegmentAnalysis::encode).unwrap_or_default();
-            archive.store_segment(document, &file.bytes, &analysis, settings.write)
+            archive.store_segment(document, &file.bytes, || file.analysis().to_vec(), settings.write, settings.workers)
         }
         WalFileName::History(_) | WalFileName::BackupHistory { .. } => archive.store_history(&name, &file.bytes),
     };

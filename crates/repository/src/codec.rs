@@ -45,10 +45,9 @@ impl Codec {
     }
 }
 
-/// Compresses blocks, one after the other, with one context and one buffer.
+/// Compresses blocks, one after the other, with one context.
 pub(crate) struct Encoder {
     method: Method,
-    buffer: Vec<u8>,
 }
 
 enum Method {
@@ -73,34 +72,35 @@ impl Encoder {
                 Compressor::new(level).map_or(Method::None, |compressor| Method::Zstd(Box::new(compressor)))
             }
         };
-        Self { method, buffer: Vec::new() }
+        Self { method }
     }
 
-    /// The encoded form of `plain`, and how it is encoded.
-    pub(crate) fn encode<'a>(&'a mut self, plain: &'a [u8]) -> (Codec, &'a [u8]) {
-        self.buffer.clear();
+    /// Leaves the encoded form of `plain` in `encoded`, and says how it is encoded.
+    pub(crate) fn encode(&mut self, plain: &[u8], encoded: &mut Vec<u8>) -> Codec {
+        encoded.clear();
         let codec = match &mut self.method {
             Method::None => Codec::None,
             Method::Lz4 => {
-                self.buffer.resize(lz4_flex::block::get_maximum_output_size(plain.len()), 0);
-                match lz4_flex::block::compress_into(plain, &mut self.buffer) {
+                encoded.resize(lz4_flex::block::get_maximum_output_size(plain.len()), 0);
+                match lz4_flex::block::compress_into(plain, encoded) {
                     Ok(length) => {
-                        self.buffer.truncate(length);
+                        encoded.truncate(length);
                         Codec::Lz4
                     }
                     Err(_) => Codec::None,
                 }
             }
             Method::Zstd(compressor) => {
-                self.buffer.reserve(zstd::zstd_safe::compress_bound(plain.len()));
-                compressor.compress_to_buffer(plain, &mut self.buffer).map_or(Codec::None, |_| Codec::Zstd)
+                encoded.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+                compressor.compress_to_buffer(plain, encoded).map_or(Codec::None, |_| Codec::Zstd)
             }
         };
-        if codec == Codec::None || self.buffer.len() >= plain.len() {
-            (Codec::None, plain)
-        } else {
-            (codec, &self.buffer)
+        if codec != Codec::None && encoded.len() < plain.len() {
+            return codec;
         }
+        encoded.clear();
+        encoded.extend_from_slice(plain);
+        Codec::None
     }
 }
 
@@ -185,10 +185,11 @@ mod tests {
         ) {
             let plain: Vec<u8> = pieces.iter().flat_map(|(byte, count)| vec![*byte; *count]).collect();
             let mut encoder = Encoder::new(compression);
-            let (codec, encoded) = encoder.encode(&plain);
+            let mut encoded = Vec::new();
+            let codec = encoder.encode(&plain, &mut encoded);
             prop_assert!(encoded.len() <= plain.len());
             let mut back = Vec::new();
-            Decoder::default().decode(codec, encoded, plain.len(), &mut back).unwrap();
+            Decoder::default().decode(codec, &encoded, plain.len(), &mut back).unwrap();
             prop_assert_eq!(back, plain);
         }
 

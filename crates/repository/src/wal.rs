@@ -72,8 +72,9 @@ impl<'repository> Archive<'repository> {
 
     /// Puts a segment into the archive. It is durable on return.
     ///
-    /// `analysis` is what its records say, in the encoding that the `postgres` crate gives it; empty if it could not be
-    /// read.
+    /// `analysis` gives what its records say, in the encoding that the `postgres` crate gives it; nothing if it could not
+    /// be read. It is asked when the bytes are stored, so that they can be read by another thread meanwhile. So many
+    /// `workers` compress at once.
     ///
     /// # Errors
     /// [`Error::Conflict`] where the archive has other content under this name; or the storage's error.
@@ -81,14 +82,15 @@ impl<'repository> Archive<'repository> {
         &self,
         mut document: WalDocument,
         bytes: &[u8],
-        analysis: &[u8],
+        analysis: impl FnOnce() -> Vec<u8>,
         options: WriteOptions,
+        workers: usize,
     ) -> Result<Stored> {
         self.repository.check_writable()?;
-        document.hash = hexadecimal(&self.repository.vault().hash(bytes));
         let name = names::wal_file(&self.stanza, &self.id, &document.segment)?;
+        document.hash = hexadecimal(&self.repository.vault().hash(bytes));
         // Creating finds out by itself whether the segment is there already, which is rare.
-        match self.write_segment(&name, &document, bytes, analysis, options) {
+        match self.write_segment(&name, &document, bytes, analysis, options, workers) {
             Ok(()) => Ok(Stored::New),
             // Another process was quicker, or our own first attempt took effect though it seemed to fail.
             Err(Error::Storage(error)) if error.kind() == ErrorKind::AlreadyExists => {
@@ -103,15 +105,15 @@ impl<'repository> Archive<'repository> {
         name: &Key,
         document: &WalDocument,
         bytes: &[u8],
-        analysis: &[u8],
+        analysis: impl FnOnce() -> Vec<u8>,
         options: WriteOptions,
+        workers: usize,
     ) -> Result<()> {
         let sink = self.repository.storage().create(name)?;
         let mut writer = ContainerWriter::new(self.repository.vault(), ObjectKind::Wal, name.clone(), options, sink)?;
-        for data in bytes.chunks(DATA_BLOCK_BYTES) {
-            writer.append(BlockKind::WalData, data)?;
-        }
-        writer.append(BlockKind::WalAnalysis, analysis)?;
+        let blocks: Vec<&[u8]> = bytes.chunks(DATA_BLOCK_BYTES).collect();
+        writer.append_all(BlockKind::WalData, &blocks, workers)?;
+        writer.append(BlockKind::WalAnalysis, &analysis())?;
         writer.append(BlockKind::Document, &to_json(name, document)?)?;
         let (sink, _) = writer.finish()?;
         Ok(sink.finish()?)

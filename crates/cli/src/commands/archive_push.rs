@@ -20,6 +20,7 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
         repositories: settings::repositories(configuration)?,
         header_check: configuration.boolean(&option::ARCHIVE_HEADER_CHECK),
         write: settings::write_options(configuration),
+        workers: settings::workers(configuration),
     };
     Ok(archive_push::run(&settings)?)
 }

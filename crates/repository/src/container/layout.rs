@@ -235,7 +235,7 @@ impl Header {
 }
 
 /// What the index says of one block.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) stored_length: u32,
     pub(crate) plain_length: u32,

@@ -1,5 +1,10 @@
 //! Writing a container as a stream.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
 use pgark_storage::{Key, ObjectWriter};
 
 use super::layout::{
@@ -49,17 +54,28 @@ pub struct Written {
 /// Writes one container, block by block.
 #[derive(Debug)]
 pub(crate) struct ContainerWriter<'vault, S> {
+    object: Object<'vault>,
+    options: WriteOptions,
+    encoder: BlockEncoder,
+    written: WrittenBlocks,
+    sink: S,
+}
+
+/// The blocks that the sink has.
+#[derive(Debug)]
+struct WrittenBlocks {
+    records: Vec<Record>,
+    /// Where the next one begins.
+    offset: u64,
+}
+
+/// What the stored form of a block depends on beside the block.
+#[derive(Debug)]
+struct Object<'vault> {
     vault: &'vault Vault,
     name: Key,
     header: Header,
     seal: Option<Seal>,
-    encoder: Encoder,
-    check: Option<Decoder>,
-    records: Vec<Record>,
-    offset: u64,
-    scratch: Vec<u8>,
-    decoded: Vec<u8>,
-    sink: S,
 }
 
 impl<'vault, S: Sink> ContainerWriter<'vault, S> {
@@ -80,33 +96,27 @@ impl<'vault, S: Sink> ContainerWriter<'vault, S> {
         sink.write(&header.encode())?;
         let seal = if kind.is_always_plain() { None } else { vault.seal_for(&name, &salt) };
         Ok(Self {
-            vault,
-            name,
-            header,
-            seal,
-            encoder: Encoder::new(options.compression),
-            check: options.verify.then(Decoder::default),
-            records: Vec::new(),
-            offset: HEADER_LENGTH as u64,
-            scratch: Vec::new(),
-            decoded: Vec::new(),
+            object: Object { vault, name, header, seal },
+            options,
+            encoder: BlockEncoder::new(options),
+            written: WrittenBlocks { records: Vec::new(), offset: HEADER_LENGTH as u64 },
             sink,
         })
     }
 
     /// The name of the object.
     pub(crate) fn name(&self) -> &Key {
-        &self.name
+        &self.object.name
     }
 
     /// Bytes written so far.
     pub(crate) fn offset(&self) -> u64 {
-        self.offset
+        self.written.offset
     }
 
     /// Blocks written so far.
     pub(crate) fn block_count(&self) -> usize {
-        self.records.len()
+        self.written.records.len()
     }
 
     /// Appends a block and gives its number and its stored length in bytes.
@@ -114,19 +124,42 @@ impl<'vault, S: Sink> ContainerWriter<'vault, S> {
     /// # Errors
     /// [`Error::Limit`] for a block or a count over the format's limits, [`Error::VerifyWrite`], or the sink's error.
     pub(crate) fn append(&mut self, kind: BlockKind, plain: &[u8]) -> Result<(u32, u32)> {
-        let number = u32::try_from(self.records.len()).unwrap_or(u32::MAX);
-        if plain.len() > MAXIMUM_PLAIN_LENGTH || number >= MAXIMUM_BLOCKS {
-            return Err(Error::Limit {
-                what: format!("block {number} of '{}' is over the format's limits", self.name),
-            });
+        let number = self.written.next_number();
+        let record = self.encoder.encode_block(&self.object, number, kind, plain)?;
+        self.sink.write(&self.encoder.stored)?;
+        self.written.note(record);
+        Ok((number, record.stored_length))
+    }
+
+    /// Appends blocks of one kind, which so many threads encode at once.
+    ///
+    /// # Errors
+    /// As [`ContainerWriter::append`].
+    pub(crate) fn append_all(&mut self, kind: BlockKind, blocks: &[&[u8]], workers: usize) -> Result<()> {
+        if workers <= 1 {
+            return blocks.iter().try_for_each(|plain| self.append(kind, plain).map(drop));
         }
-        let hash = self.hash(plain);
-        let codec = self.encode(u64::from(number), plain)?;
-        self.sink.write(&self.scratch)?;
-        let stored_length = length_u32(self.scratch.len());
-        self.offset += u64::from(stored_length);
-        self.records.push(Record { stored_length, plain_length: length_u32(plain.len()), codec, kind, hash });
-        Ok((number, stored_length))
+        let Self { object, options, written, sink, .. } = self;
+        let (object, options, first) = (&*object, *options, written.next_number());
+        let next = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let (sender, encoded) = mpsc::sync_channel(workers);
+            for _ in 0..workers {
+                let (next, sender) = (&next, sender.clone());
+                scope.spawn(move || {
+                    let mut encoder = BlockEncoder::new(options);
+                    let numbered = |index| Some((number_after(first, index), *blocks.get(index)?));
+                    while let Some((number, plain)) = numbered(next.fetch_add(1, Ordering::Relaxed)) {
+                        let record = encoder.encode_block(object, number, kind, plain);
+                        let block = record.map(|record| (number, record, std::mem::take(&mut encoder.stored)));
+                        // Nobody listens any more where another block has failed.
+                        let Ok(()) = sender.send(block) else { return };
+                    }
+                });
+            }
+            drop(sender);
+            write_in_order(written, sink, encoded)
+        })
     }
 
     /// Writes the index and the trailer, and gives back the sink, which the caller makes durable.
@@ -134,56 +167,121 @@ impl<'vault, S: Sink> ContainerWriter<'vault, S> {
     /// # Errors
     /// As [`ContainerWriter::append`].
     pub(crate) fn finish(mut self) -> Result<(S, Written)> {
-        let mut index = Vec::with_capacity(self.records.len() * RECORD_LENGTH);
-        for record in &self.records {
+        let WrittenBlocks { records, offset } = &self.written;
+        let mut index = Vec::with_capacity(records.len() * RECORD_LENGTH);
+        for record in records {
             record.encode(&mut index);
         }
-        let index_codec = self.encode(self.records.len() as u64, &index)?;
-        self.sink.write(&self.scratch)?;
-        let index_stored_length = length_u32(self.scratch.len());
-        let length = self.offset + u64::from(index_stored_length) + TRAILER_LENGTH as u64;
+        let index_codec = self.encoder.encode(&self.object, records.len() as u64, &index)?;
+        self.sink.write(&self.encoder.stored)?;
+        let index_stored_length = length_u32(self.encoder.stored.len());
+        let length = offset + u64::from(index_stored_length) + TRAILER_LENGTH as u64;
         let trailer = Trailer {
-            header: self.header.clone(),
-            block_count: length_u32(self.records.len()),
+            header: self.object.header.clone(),
+            block_count: length_u32(records.len()),
             index_codec,
-            index_offset: self.offset,
+            index_offset: *offset,
             index_stored_length,
             index_plain_length: length_u32(index.len()),
-            index_hash: self.hash(&index),
+            index_hash: self.object.hash(&index),
             object_length: length,
         }
         .encode();
-        let root = root(self.vault, self.header.kind, &self.name, &trailer);
+        let root = root(self.object.vault, self.object.header.kind, &self.object.name, &trailer);
         self.sink.write(&trailer)?;
         self.sink.write(&root)?;
         Ok((self.sink, Written { length, root }))
     }
+}
 
+impl WrittenBlocks {
+    fn next_number(&self) -> u32 {
+        number_after(0, self.records.len())
+    }
+
+    /// Counts a block that was written.
+    fn note(&mut self, record: Record) {
+        self.offset += u64::from(record.stored_length);
+        self.records.push(record);
+    }
+}
+
+/// Writes encoded blocks in the order of their numbers, of which the next must be the next block's.
+fn write_in_order(
+    written: &mut WrittenBlocks,
+    sink: &mut impl Sink,
+    encoded: impl IntoIterator<Item = Result<(u32, Record, Vec<u8>)>>,
+) -> Result<()> {
+    let mut waiting = BTreeMap::new();
+    for block in encoded {
+        let (number, record, stored) = block?;
+        waiting.insert(number, (record, stored));
+        while let Some((record, stored)) = waiting.remove(&written.next_number()) {
+            sink.write(&stored)?;
+            written.note(record);
+        }
+    }
+    Ok(())
+}
+
+impl Object<'_> {
     fn hash(&self, plain: &[u8]) -> Hash {
         hash(self.vault, self.header.kind, plain)
     }
+}
 
-    /// Leaves the stored form of `plain` in `scratch`.
-    fn encode(&mut self, number: u64, plain: &[u8]) -> Result<Codec> {
-        let (codec, encoded) = self.encoder.encode(plain);
-        self.scratch.clear();
-        self.scratch.extend_from_slice(encoded);
-        if let Some(seal) = &self.seal {
-            seal.seal(number, &mut self.scratch);
+/// Brings blocks into their stored form, one after the other.
+#[derive(Debug)]
+struct BlockEncoder {
+    encoder: Encoder,
+    check: Option<Decoder>,
+    /// The stored form of the last block.
+    stored: Vec<u8>,
+    decoded: Vec<u8>,
+}
+
+impl BlockEncoder {
+    fn new(options: WriteOptions) -> Self {
+        Self {
+            encoder: Encoder::new(options.compression),
+            check: options.verify.then(Decoder::default),
+            stored: Vec::new(),
+            decoded: Vec::new(),
         }
-        if self.check.is_some() && !self.comes_back(number, codec, plain) {
-            return Err(Error::VerifyWrite { object: self.name.to_string() });
+    }
+
+    /// Leaves the stored form of a block in `stored`, and gives its record.
+    fn encode_block(&mut self, object: &Object<'_>, number: u32, kind: BlockKind, plain: &[u8]) -> Result<Record> {
+        if plain.len() > MAXIMUM_PLAIN_LENGTH || number >= MAXIMUM_BLOCKS {
+            return Err(Error::Limit {
+                what: format!("block {number} of '{}' is over the format's limits", object.name),
+            });
+        }
+        let hash = object.hash(plain);
+        let codec = self.encode(object, u64::from(number), plain)?;
+        let stored_length = length_u32(self.stored.len());
+        Ok(Record { stored_length, plain_length: length_u32(plain.len()), codec, kind, hash })
+    }
+
+    /// Leaves the stored form of `plain` in `stored`.
+    fn encode(&mut self, object: &Object<'_>, number: u64, plain: &[u8]) -> Result<Codec> {
+        let codec = self.encoder.encode(plain, &mut self.stored);
+        if let Some(seal) = &object.seal {
+            seal.seal(number, &mut self.stored);
+        }
+        if self.check.is_some() && !self.comes_back(object, number, codec, plain) {
+            return Err(Error::VerifyWrite { object: object.name.to_string() });
         }
         Ok(codec)
     }
 
-    fn comes_back(&mut self, number: u64, codec: Codec, plain: &[u8]) -> bool {
+    fn comes_back(&mut self, object: &Object<'_>, number: u64, codec: Codec, plain: &[u8]) -> bool {
         let Some(decoder) = &mut self.check else { return true };
         let mut opened;
-        let encoded = match &self.seal {
-            None => &self.scratch[..],
+        let encoded = match &object.seal {
+            None => &self.stored[..],
             Some(seal) => {
-                opened = self.scratch.clone();
+                opened = self.stored.clone();
                 match seal.open(number, &mut opened) {
                     Ok(encoded) => encoded,
                     Err(_) => return false,
@@ -196,6 +294,11 @@ impl<'vault, S: Sink> ContainerWriter<'vault, S> {
         }
         decoder.decode(codec, encoded, plain.len(), &mut self.decoded).is_ok() && self.decoded == plain
     }
+}
+
+/// The number `count` blocks after `first`; one past all limits where there is none.
+fn number_after(first: u32, count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX).saturating_add(first)
 }
 
 /// The hash of plain bytes in an object of this kind: those that are read before the key have no keyed hash.

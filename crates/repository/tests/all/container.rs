@@ -26,7 +26,9 @@ pub(crate) fn fill(room: &Room, compression: Compression) {
     for segment in ["000000010000000000000004", "000000010000000000000005"] {
         let bytes = segment.repeat(20).into_bytes();
         let document = WalDocument { size: bytes.len() as u64, ..sample::wal_document(segment) };
-        archive.store_segment(document, &bytes, ANALYSIS, WriteOptions { compression, verify: true }).unwrap();
+        archive
+            .store_segment(document, &bytes, || ANALYSIS.to_vec(), WriteOptions { compression, verify: true }, 1)
+            .unwrap();
     }
     archive.store_history(HISTORY, &sample::wal_bytes(HISTORY)).unwrap();
     archive.store_history(BACKUP_HISTORY, &sample::wal_bytes(BACKUP_HISTORY)).unwrap();

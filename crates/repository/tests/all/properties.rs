@@ -197,13 +197,14 @@ proptest! {
         analysis in bytes(100_000),
         compression in compression(),
         verify: bool,
+        workers in 1_usize..4,
         position: Index,
         mask in 1..=u8::MAX,
     ) {
         let archive = Archive::new(&room.repository, stanza(), cluster().archive());
         let document = WalDocument { size: content.len() as u64, ..wal_document(SEGMENT) };
         let options = WriteOptions { compression, verify };
-        let store = || archive.store_segment(document.clone(), &content, &analysis, options).unwrap();
+        let store = || archive.store_segment(document.clone(), &content, || analysis.clone(), options, workers).unwrap();
         prop_assert_eq!(store(), Stored::New);
         prop_assert_eq!(store(), Stored::Already);
         let object = archive.segment(SEGMENT).unwrap();
