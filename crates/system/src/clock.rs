@@ -30,7 +30,7 @@ impl Stopwatch {
     }
 }
 
-/// Waits until `condition` gives a value, asking every `interval`; `None` when `timeout` went by first, or the process
+/// Waits until `condition` gives a value, asking often at first and then every `interval`; `None` when `timeout` went by first, or the process
 /// was asked to end.
 ///
 /// The condition is asked once more after the timeout, so that a slow question is not held against the answer.
@@ -40,6 +40,7 @@ pub fn wait_for<T, E>(
     mut condition: impl FnMut() -> Result<Option<T>, E>,
 ) -> Result<Option<T>, E> {
     let stopwatch = Stopwatch::start();
+    let mut pause = interval / 16;
     loop {
         if let Some(value) = condition()? {
             return Ok(Some(value));
@@ -48,6 +49,7 @@ pub fn wait_for<T, E>(
         if elapsed >= timeout || termination::requested().is_some() {
             return condition();
         }
-        std::thread::sleep(interval.min(timeout.saturating_sub(elapsed)));
+        std::thread::sleep(pause.min(timeout.saturating_sub(elapsed)));
+        pause = interval.min(pause * 2);
     }
 }
