@@ -1,7 +1,7 @@
 //! Putting one WAL file into every repository.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use fs_err as fs;
@@ -14,7 +14,7 @@ use pgark_repository::wal::{Stored, WalDocument};
 use pgark_system::termination;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::stanza::{Identity, RepositorySettings, Stanza};
+use crate::stanza::{Identity, OpenRepository, RepositorySettings, Stanza};
 use crate::wal_path::wal_path;
 
 /// What is to be pushed.
@@ -69,15 +69,19 @@ pub fn run(settings: &ArchivePushSettings) -> Result<()> {
         Some(directory) => wal_path(&settings.file, directory)?,
         None => settings.file.clone(),
     };
-    let file = read(&path, settings.header_check)?;
     let mut errors = Vec::new();
     thread::scope(|scope| -> Result<()> {
-        // While repositories are opened and the segment is compressed.
-        scope.spawn(|| file.analysis());
-        for repository in &settings.repositories {
+        // Repositories are opened while the file is read, and its records are read while it is compressed.
+        let opening = settings.repositories.iter().map(|to| (to.key, scope.spawn(|| to.open_for(&settings.stanza))));
+        let opening: Vec<_> = opening.collect();
+        let file = Arc::new(read(&path, settings.header_check)?);
+        let same_file = Arc::clone(&file);
+        scope.spawn(move || same_file.analysis().len());
+        for (key, opening) in opening {
             termination::check()?;
-            if let Err(error) = push(settings, &file, repository) {
-                errors.push((repository.key, error));
+            let opened = opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            if let Err(error) = opened.and_then(|repository| push(settings, &file, &repository)) {
+                errors.push((key, error));
             }
         }
         Ok(())
@@ -123,11 +127,10 @@ fn warn_of_damage(segment: SegmentName, analysis: &SegmentAnalysis) {
     );
 }
 
-fn push(settings: &ArchivePushSettings, file: &WalFile, to: &RepositorySettings) -> Result<()> {
-    let repository = to.open_for(&settings.stanza)?;
-    let stanza = Stanza::open(&repository, &settings.stanza)?;
+fn push(settings: &ArchivePushSettings, file: &WalFile, repository: &OpenRepository) -> Result<()> {
+    let stanza = Stanza::open(repository, &settings.stanza)?;
     let stored = store(settings, file, &stanza)?;
-    let (name, key) = (file.name, to.key);
+    let (name, key) = (file.name, repository.key);
     match stored {
         Stored::New => tracing::info!("pushed WAL file '{name}' to the repo{key} archive"),
         Stored::Already => tracing::warn!(
