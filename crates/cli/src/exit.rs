@@ -11,6 +11,9 @@ pub(crate) const ABSENT: u8 = 1;
 /// The program has a bug; pgBackRest's code for a failed assertion.
 pub(crate) const PANIC: u8 = 25;
 
+/// verify: something in a repository is not as it should be; pgBackRest's code for a wrong checksum.
+pub(crate) const FINDINGS: u8 = 26;
+
 /// A signal has asked the program to end.
 pub(crate) const TERMINATED: u8 = 63;
 

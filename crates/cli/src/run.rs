@@ -102,8 +102,9 @@ impl Program {
         let stopwatch = Stopwatch::start();
         match pgark_config::load(arguments, &self.environment, &SystemFiles) {
             Ok(Invocation::Run(configuration)) => {
-                let expire = || commands::expire_after_backup(&configuration, held);
-                framed(&configuration, stopwatch, expire).map_or_else(|code| code, |()| exit::SUCCESS)
+                let expire =
+                    || commands::expire_after_backup(&configuration, held).map(|()| Done::with_code(exit::SUCCESS));
+                framed(&configuration, stopwatch, expire).map_or_else(|code| code, |done| done.code)
             }
             Ok(Invocation::Completion(_) | Invocation::Help(_) | Invocation::Version(_)) => exit::SUCCESS,
             Err(error) => {
@@ -116,13 +117,17 @@ impl Program {
 }
 
 /// Runs a command, and logs its begin and its end; gives the exit code where it failed.
-fn framed<T>(configuration: &Configuration, stopwatch: Stopwatch, run: impl FnOnce() -> Result<T>) -> Result<T, u8> {
+fn framed(configuration: &Configuration, stopwatch: Stopwatch, run: impl FnOnce() -> Result<Done>) -> Result<Done, u8> {
     let command = configuration.command();
     let name = command.name();
     frame(configuration, &format!("{name} command begin {VERSION}: {}", configuration.describe()));
     let ended = run();
     tell_traffic();
     let (ending, ended) = match (ended, termination::requested()) {
+        // The report has said what is wrong.
+        (Ok(done @ Done { code: 1.., .. }), _) if command == Command::Verify => {
+            (format!("completed with exit code {}", done.code), Ok(done))
+        }
         (Ok(done), _) if configuration.boolean(&option::LOG_TIMESTAMP) => {
             (format!("completed successfully ({}ms)", stopwatch.elapsed().as_millis()), Ok(done))
         }

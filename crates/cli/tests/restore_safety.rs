@@ -8,17 +8,15 @@ mod common;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use fs_err as fs;
 use fs_err::os::unix::fs::symlink;
-use pgark_repository::manifest::{Content, Entry, EntryKind, Manifest, ManifestDocument, ManifestWriter, Tablespace};
-use pgark_repository::{Encryption, Label, Repository, StanzaName};
-use pgark_storage::LocalStorage;
+use pgark_repository::manifest::Tablespace;
 use pgark_testkit::{Server, Stop, as_test_user, give_to_test_user, run};
 
+use crate::common::Site;
+use crate::common::forging::{Change, file, forge, insert, link};
 use crate::common::restoring::{comparable, recovered, restore, restore_into, rows};
-use crate::common::{STANZA, Site};
 
 /// What there is to know of a file or directory: whatever a restore could do to it would show.
 #[derive(Debug, PartialEq, Eq)]
@@ -121,55 +119,6 @@ fn planted_links_lead_a_restore_nowhere() {
 fn version_directory(tablespace: &Path) -> String {
     let name = fs::read_dir(tablespace).unwrap().next().unwrap().unwrap().file_name();
     name.into_string().unwrap()
-}
-
-/// Writes a manifest that says what that of a good backup says, but for what `change` does to it.
-fn forge(site: &Site, original: &str, label: &str, change: &Change<'_>) {
-    let storage = LocalStorage::open(&site.repository()).unwrap();
-    let repository = Repository::open(Arc::new(storage), &Encryption::None).unwrap();
-    let stanza: StanzaName = STANZA.parse().unwrap();
-    let (original, label): (Label, Label) = (original.parse().unwrap(), label.parse().unwrap());
-    let manifest = Manifest::open(&repository, &stanza, &original).unwrap();
-    let mut document = manifest.document().clone();
-    document.label = label.clone();
-    let mut entries: Vec<Entry> = manifest.entries().flat_map(Result::unwrap).collect();
-    let mut late = manifest.late_entries().unwrap();
-    change(&mut document, &mut entries, &mut late);
-    let mut writer = ManifestWriter::new(&repository, &stanza, &label).unwrap();
-    for entry in &entries {
-        writer.add(entry).unwrap();
-    }
-    for entry in &late {
-        writer.add_late(entry);
-    }
-    writer.commit(&document, &manifest.packs().unwrap()).unwrap();
-    for object in site.objects(&label.to_string()) {
-        give_to_test_user(&object);
-        give_to_test_user(object.parent().unwrap());
-    }
-}
-
-type Change<'change> = dyn Fn(&mut ManifestDocument, &mut Vec<Entry>, &mut Vec<Entry>) + 'change;
-
-fn file(path: &str) -> Entry {
-    let kind = EntryKind::File { size: 0, page_checksums: false, content: Content::None, damaged: Vec::new() };
-    Entry { kind, ..directory(path) }
-}
-
-fn directory(path: &str) -> Entry {
-    let attributes = pgark_repository::manifest::Attributes { mode: 0o700, ..Default::default() };
-    Entry { path: path.as_bytes().to_vec(), link: None, attributes, kind: EntryKind::Directory }
-}
-
-fn link(path: &str, target: &Path) -> Entry {
-    Entry { link: Some(target.to_str().unwrap().as_bytes().to_vec()), ..directory(path) }
-}
-
-/// Adds entries where a walk would find them.
-fn insert(entries: &mut Vec<Entry>, new: impl IntoIterator<Item = Entry>) {
-    let key = |entry: &Entry| entry.path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
-    entries.extend(new);
-    entries.sort_by_key(key);
 }
 
 #[test]

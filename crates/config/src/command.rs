@@ -229,11 +229,16 @@ static COMMANDS: [Definition; 21] = [
          ends them.\n\n\
          While archive-push is stopped PostgreSQL keeps its WAL, and the disk of pg_wal fills.",
     ),
-    later(
+    now(
         Command::Verify,
         "verify",
         "verify the contents of a repository",
-        "Proves that every backup can be restored and recovered: objects, hashes, maps and an unbroken WAL.",
+        "Proves that every backup can be restored and recovered: every object that a backup needs is there and is as it was \
+         written, byte by byte, its page maps lead to the pages of its files, and the WAL is unbroken from its start to its \
+         stop and on to the end of the archive. Every configured repository is verified, or only the one named by \
+         --repo.\n\n\
+         It exits 0 if nothing is wrong and 26 if something is; each finding says what it is about, which backups it \
+         concerns and what to do. What backups, expire and archive-push do meanwhile does not disturb it.",
     ),
     now(
         Command::Version,

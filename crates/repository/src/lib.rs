@@ -10,11 +10,13 @@
 //! a panic, and allocate nothing on a length they did not check.
 
 mod bytes;
+pub mod checked;
 pub mod codec;
 pub mod container;
 pub mod document;
 mod error;
 pub mod garbage;
+pub mod inventory;
 pub mod key_slot;
 pub mod manifest;
 pub mod map;

@@ -334,6 +334,16 @@ pub(crate) fn label_and_note(stanza: &StanzaName, name: &Key) -> Option<(Label, 
     Some((label.parse().ok()?, ulid(rest.strip_prefix("note/")?)?))
 }
 
+/// Where it is kept what of a stanza was verified when.
+pub(crate) fn all_checked(stanza: &StanzaName) -> Result<Key, Error> {
+    key(&format!("stanza/{stanza}/checked"))
+}
+
+/// One record of what was verified when.
+pub(crate) fn checked(stanza: &StanzaName, id: Ulid) -> Result<Key, Error> {
+    key(&format!("stanza/{stanza}/checked/{id}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

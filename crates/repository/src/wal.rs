@@ -1,5 +1,7 @@
 //! WAL objects, and the history files beside them. Section 8 of `docs/format.md`.
 
+use std::ops::ControlFlow;
+
 use pgark_storage::{EntryKind, ErrorKind, Key, PutMode};
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +9,7 @@ use crate::codec::Compression;
 use crate::container::{BlockKind, Container, ContainerWriter, ObjectKind, WriteOptions};
 use crate::document::{read_in, to_json};
 use crate::error::{Error, Result};
+use crate::inventory;
 use crate::names::{self, ArchiveId, StanzaName};
 use crate::repository::{Repository, hexadecimal};
 
@@ -195,6 +198,14 @@ impl<'repository> Archive<'repository> {
         container.block(storage, container.only(BlockKind::Content)?)
     }
 
+    /// Reads a whole history file and checks every byte of it.
+    ///
+    /// # Errors
+    /// Not found, damaged, or the storage's error.
+    pub fn check_history(&self, file: &str) -> Result<()> {
+        inventory::check(self.repository, ObjectKind::Auxiliary, &names::wal_file(&self.stanza, &self.id, file)?)
+    }
+
     /// The directories of the archive, ascending: the first 16 digits of the names of the segments in each.
     ///
     /// # Errors
@@ -213,6 +224,28 @@ impl<'repository> Archive<'repository> {
         let entries = self.repository.storage().list_directory(Some(&names::archive(&self.stanza, &self.id)?))?;
         let files = entries.into_iter().filter(|entry| matches!(entry.kind, EntryKind::Object(_)));
         Ok(files.map(|entry| entry.name).filter(|name| name.ends_with(".history")).collect())
+    }
+
+    /// Visits every file of the archive with its name, where it lies, and its size in the repository. Those of one
+    /// directory come together, in the order of their names.
+    ///
+    /// # Errors
+    /// The storage's error.
+    pub fn list(&self, visit: &mut dyn FnMut(&Key, u64)) -> Result<()> {
+        let all = names::archive(&self.stanza, &self.id)?;
+        self.repository.storage().list(Some(&all), &mut |object| {
+            visit(&object.key, object.size);
+            ControlFlow::Continue(())
+        })?;
+        Ok(())
+    }
+
+    /// The name of the object that a file of the archive is.
+    ///
+    /// # Errors
+    /// Where it is not the name of a WAL file.
+    pub fn object_name(&self, file: &str) -> Result<Key> {
+        names::wal_file(&self.stanza, &self.id, file)
     }
 
     /// The names of the files in a directory of the archive, ascending.
@@ -282,6 +315,37 @@ impl<'repository> WalObject<'repository> {
     pub fn data(&self) -> impl Iterator<Item = Result<Vec<u8>>> + '_ {
         let blocks: Vec<u32> = self.container.blocks_of(BlockKind::WalData).collect();
         self.container.blocks(self.repository.storage(), blocks, REQUEST_BYTES as u64)
+    }
+
+    /// Reads the whole object and checks every byte of it; gives what [`WalObject::analysis`] gives, or nothing where
+    /// `go_on`, which is asked before each block, says no.
+    ///
+    /// # Errors
+    /// Damage, or the storage's error.
+    pub fn check(&self, go_on: &dyn Fn() -> bool) -> Result<Option<Vec<u8>>> {
+        let mut hasher = self.repository.vault().hasher();
+        let mut analysis = None;
+        let mut flaw = Ok(());
+        let swept = self.container.sweep(self.repository.storage(), &mut |number, block| {
+            match block.and_then(|plain| Ok((self.container.kind_of(number)?, plain))) {
+                Ok((BlockKind::WalData, plain)) => {
+                    hasher.update(plain);
+                }
+                Ok((BlockKind::WalAnalysis, plain)) => analysis = Some(plain.to_vec()),
+                Ok(_) => {}
+                Err(error) => flaw = Err(error),
+            }
+            if flaw.is_ok() && go_on() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        flaw?;
+        if swept.is_break() {
+            return Ok(None);
+        }
+        self.container.only(BlockKind::WalAnalysis)?;
+        if hexadecimal(hasher.finalize().as_bytes()) != self.document.hash {
+            return Err(self.container.damaged("the hash of the segment is another than its document says"));
+        }
+        Ok(analysis)
     }
 
     /// What the segment's records say, as it was stored; empty if the segment could not be read then.

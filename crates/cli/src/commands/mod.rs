@@ -9,6 +9,7 @@ mod control;
 mod expire;
 pub(crate) mod help;
 mod info;
+mod local_time;
 mod repo_get;
 mod repo_ls;
 mod restore;
@@ -16,6 +17,7 @@ mod size;
 mod stanza_create;
 mod stanza_delete;
 mod stanza_upgrade;
+mod verify;
 pub(crate) mod version;
 
 use pgark_config::{Command, Configuration};
@@ -47,7 +49,7 @@ pub(crate) struct HeldLock {
 }
 
 impl Done {
-    fn with_code(code: u8) -> Self {
+    pub(crate) fn with_code(code: u8) -> Self {
         Self { code, backup: None }
     }
 }
@@ -60,6 +62,7 @@ pub(crate) fn run(program: &Program, configuration: &Configuration) -> Result<Do
     let done = match configuration.command() {
         Command::ArchiveGet => return Ok(Done::with_code(archive_get::run(configuration)?)),
         Command::RepoGet => return Ok(Done::with_code(repo_get::run(configuration)?)),
+        Command::Verify => return Ok(Done::with_code(verify::run(configuration)?)),
         Command::Backup => {
             let backup = Some(backup::run(configuration)?);
             return Ok(Done { code: exit::SUCCESS, backup });

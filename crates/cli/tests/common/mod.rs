@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each file of tests uses its part of this")]
 
+pub(crate) mod forging;
 pub(crate) mod restoring;
 
 use std::fs::Permissions;
@@ -293,7 +294,7 @@ fn collect_files(directory: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// What differs from run to run, and what stands for it in a snapshot.
-pub(crate) const FILTERS: [(&str, &str); 11] = [
+pub(crate) const FILTERS: [(&str, &str); 12] = [
     (r"CRC is [0-9A-F]{1,8} where [0-9A-F]{1,8} ", "CRC is [one] where [another] "),
     (r"(/[\w.-]+)*/pgark-test-[0-9a-f]{8}/[0-9a-f]{8}", "[scratch]"),
     (r"\b[0-9A-HJKMNP-TV-Z]{26}\b", "[ulid]"),
@@ -305,6 +306,8 @@ pub(crate) const FILTERS: [(&str, &str); 11] = [
     (r"\b\d{16,20}\b", "[system-id]"),
     (r"\b\d{10}\b", "[timestamp]"),
     (r"\(\d+ms\)", "([duration])"),
+    // What the server does by itself may end a transaction or not.
+    (r"recovery window: \[time\] / no transaction", "recovery window: [time] / [time]"),
 ];
 
 /// What several runs of the program said, one below the other, for a snapshot.

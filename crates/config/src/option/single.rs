@@ -1,7 +1,7 @@
 //! Options that may be given on the command line only, most of them for a single command.
 
 use super::commands::{CHOOSING_REPOSITORY, LOOKING_BACK};
-use super::definition::{Choice, boolean, choice, integer, now, text};
+use super::definition::{Choice, boolean, choice, duration, integer, now, text};
 use super::options;
 use crate::command::Command::{
     Annotate, Backup, Check, Expire, Info, RepoGet, RepoLs, Restore, StanzaCreate, StanzaDelete, StanzaUpgrade, Stop,
@@ -87,8 +87,9 @@ options! {
         => text().on_command_line().of(&[Expire]);
 
     VERIFY_SET, "set", "the backup to verify",
-        "A label as info shows it. Without it every backup and the whole archive are verified."
-        => text().on_command_line().of(&[Verify]).later();
+        "A label as info shows it. Without it every backup and the whole archive are verified; with it, what this backup and \
+         a recovery from it need."
+        => text().on_command_line().of(&[Verify]);
 
     REPO, "repo", "the repository to use",
         "The index of a configured repository: 2 for the one whose options begin with repo2."
@@ -135,9 +136,19 @@ options! {
         => choice(TEXT_OR_JSON).on_command_line().default("text").of(&[RepoLs]);
 
     VERIFY_OUTPUT, "output", "the form of the output",
-        "Without text only errors and warnings are shown."
-        => choice(&[now("none", "nothing"), now("text", "for people")])
-            .on_command_line().default("none").of(&[Verify]).later();
+        "Without a report what is wrong is logged as warnings."
+        => choice(&[now("none", "no report"), now("text", "for people"), now("json", "for programs")])
+            .on_command_line().default("none").of(&[Verify]);
+
+    QUICK, "quick", "see only which objects there are and how long they are",
+        "Reads manifests and listings, but no object that they name: it takes seconds, and finds what is missing, not what \
+         is damaged."
+        => boolean("n").on_command_line().of(&[Verify]);
+
+    MAX_DURATION, "max-duration", "how long it may take",
+        "What has not been verified for the longest time comes first, so that short runs, night by night, cover \
+         everything. When the time is over the report says how much is covered, and since when."
+        => duration("100ms", "30d").on_command_line().of(&[Verify]);
 
     VERSION_OUTPUT, "output", "the form of the output",
         "The number is 1000000 times major plus 1000 times minor plus patch."
@@ -168,8 +179,8 @@ options! {
         => text().on_command_line().of(&[Expire]);
 
     VERBOSE, "verbose", "show what is in order too",
-        "Without it only what is wrong is shown."
-        => boolean("n").on_command_line().of(&[Verify]).later();
+        "Without it the report shows only counts that are not zero."
+        => boolean("n").on_command_line().of(&[Verify]);
 
     FILTER, "filter", "show only names that fit this regular expression",
         "It is compared with the path below the one that is listed, and may fit any part of it."

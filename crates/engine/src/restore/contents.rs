@@ -20,7 +20,7 @@ const LATE_FILES: [&str; 3] = [BACKUP_LABEL_FILE, TABLESPACE_MAP_FILE, CONTROL_F
 
 /// What is in a backup.
 #[derive(Debug, Default)]
-pub(super) struct Contents {
+pub(crate) struct Contents {
     /// The attributes of the data directory.
     pub(super) attributes: Attributes,
     /// The directory that a cluster of the backup's version has in a tablespace, such as `PG_17_202406281`.
@@ -47,7 +47,7 @@ impl Contents {
     ///
     /// # Errors
     /// [`ErrorKind::Format`] where the entries are not those of a cluster; those of `entries`.
-    pub(super) fn read(
+    pub(crate) fn read(
         document: &ManifestDocument,
         entries: impl Iterator<Item = Result<Entry>>,
         late: &[Entry],

@@ -3,7 +3,7 @@
 mod attributes;
 mod branch;
 mod clean;
-mod contents;
+pub(crate) mod contents;
 mod databases;
 mod destination;
 mod fetch;

@@ -42,10 +42,12 @@ pub enum ObjectKind {
     Note,
     /// An entry of the log of garbage.
     Garbage,
+    /// What was verified when.
+    Checked,
 }
 
 impl ObjectKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Descriptor,
         Self::KeySlot,
         Self::Cluster,
@@ -56,6 +58,7 @@ impl ObjectKind {
         Self::Session,
         Self::Note,
         Self::Garbage,
+        Self::Checked,
     ];
 
     fn magic(self) -> &'static [u8; 8] {
@@ -70,6 +73,7 @@ impl ObjectKind {
             Self::Session => b"PGARKSES",
             Self::Note => b"PGARKNOT",
             Self::Garbage => b"PGARKGCM",
+            Self::Checked => b"PGARKCHK",
         }
     }
 

@@ -2,10 +2,12 @@
 
 mod layout;
 mod reader;
+mod sweep;
 mod writer;
 
 pub use layout::{BlockKind, MAXIMUM_PLAIN_LENGTH, ObjectKind};
 pub use reader::Container;
 pub(crate) use reader::owner;
+pub use sweep::Visit;
 pub(crate) use writer::ContainerWriter;
 pub use writer::{WriteOptions, Written};

@@ -220,13 +220,22 @@ impl<'vault> Container<'vault> {
     /// # Errors
     /// [`Error::Damaged`], or the storage's error.
     pub fn check_header(&self, storage: &dyn Storage) -> Result<()> {
-        let header = self.fetch(storage, 0..HEADER_LENGTH as u64)?;
+        self.compare_header(&self.fetch(storage, 0..HEADER_LENGTH as u64)?)
+    }
+
+    /// Checks that these first bytes of the object are those that its end has, too.
+    pub(super) fn compare_header(&self, header: &[u8]) -> Result<()> {
         let copy_at = self.tail.len() - TRAILER_LENGTH;
-        if header == self.tail[copy_at..copy_at + HEADER_LENGTH] {
+        if *header == self.tail[copy_at..copy_at + HEADER_LENGTH] {
             Ok(())
         } else {
             Err(self.damaged("its header and its trailer do not agree"))
         }
+    }
+
+    /// Bytes of block `number` in the object.
+    pub(super) fn stored_length(&self, number: u32) -> Result<usize> {
+        Ok(self.record(number)?.stored_length as usize)
     }
 
     /// The error that this object is damaged.
@@ -239,7 +248,7 @@ impl<'vault> Container<'vault> {
     }
 
     /// Bytes of the object: from what is at hand already, else from the storage. The range lies in the object.
-    fn fetch(&self, storage: &dyn Storage, range: Range<u64>) -> Result<Vec<u8>> {
+    pub(super) fn fetch(&self, storage: &dyn Storage, range: Range<u64>) -> Result<Vec<u8>> {
         let length = usize::try_from(range.end - range.start).map_err(|_| self.damaged("a range is too long"))?;
         if self.is_at_hand(&range) {
             let start = self.tail.len() - usize::try_from(self.length - range.start).unwrap_or(usize::MAX);

@@ -83,6 +83,14 @@ impl<'repository> Manifest<'repository> {
         decode_packs(&bytes).map_err(|error| self.damaged(error))
     }
 
+    /// Bytes of the list that [`Manifest::packs`] reads: it grows with the cluster.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn pack_list_length(&self) -> Result<u32> {
+        self.container.plain_length(self.container.only(BlockKind::PackList)?)
+    }
+
     /// The entries, block by block: at most some thousands are in memory at once. Late files are not among them.
     pub fn entries(&self) -> impl Iterator<Item = Result<Vec<Entry>>> + '_ {
         self.container.blocks_of(BlockKind::Files).map(|block| self.decode_entries(block))
@@ -94,6 +102,28 @@ impl<'repository> Manifest<'repository> {
     /// Damage, or the storage's error.
     pub fn late_entries(&self) -> Result<Vec<Entry>> {
         self.decode_entries(self.container.only(BlockKind::LateFiles)?)
+    }
+
+    /// Checks what nobody reads to restore the backup: that the object begins as it should, and that the file index says
+    /// of each block of entries which path is the first in it, as `first_paths` does.
+    ///
+    /// # Errors
+    /// Damage, or the storage's error.
+    pub fn check_frame(&self, first_paths: &[Vec<u8>]) -> Result<()> {
+        self.container.check_header(self.repository.storage())?;
+        let index = self.block(self.container.only(BlockKind::FileIndex)?)?;
+        let found = decode_index(&index).map_err(|error| self.damaged(error))?;
+        let blocks = self.container.blocks_of(BlockKind::Files);
+        if found.into_iter().eq(blocks.zip(first_paths.iter().map(Vec::as_slice))) {
+            Ok(())
+        } else {
+            Err(self.container.damaged("its file index is not that of its entries"))
+        }
+    }
+
+    /// The object's name.
+    pub fn name(&self) -> &Key {
+        self.container.name()
     }
 
     /// Reads page maps; it keeps the blocks that it read last, since neighbours in a manifest have their maps beside each
@@ -170,6 +200,16 @@ impl MapReader<'_> {
         let map = bytes.get(start..start + location.length as usize).ok_or_else(|| damaged("a map past its block"))?;
         PageMap::decode(map, pages).map_err(|error| self.manifest.damaged(error))
     }
+}
+
+/// The blocks of file entries with the first path in each.
+fn decode_index(bytes: &[u8]) -> Result<Vec<(u32, &[u8])>, Malformed> {
+    let mut reader = Reader::new(bytes);
+    let mut index = Vec::new();
+    while !reader.is_empty() {
+        index.push((reader.varint_u32()?, reader.counted()?));
+    }
+    Ok(index)
 }
 
 fn decode_packs(bytes: &[u8]) -> Result<BTreeMap<PackId, PackUse>, Malformed> {

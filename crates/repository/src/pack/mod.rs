@@ -1,5 +1,6 @@
 //! Packs: immutable objects of many frames. Section 5 of `docs/format.md`.
 
+mod check;
 mod reader;
 mod tables;
 mod writer;

@@ -12,8 +12,8 @@ use crate::vault::{Hash, PageHash};
 /// An open pack: its index is read, its tables and frames are fetched when asked for.
 #[derive(Debug)]
 pub struct Pack<'repository> {
-    repository: &'repository Repository,
-    container: Container<'repository>,
+    pub(super) repository: &'repository Repository,
+    pub(super) container: Container<'repository>,
 }
 
 impl<'repository> Pack<'repository> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use pgark_repository::checked;
 use pgark_repository::container::BlockKind;
 use pgark_repository::garbage::{self, Log};
 use pgark_repository::manifest::{Attributes, Content, Entry, EntryKind, Manifest, MapLocation, PackUse};
@@ -29,6 +30,10 @@ pub(crate) fn repository(repository: &Repository) -> Result<String> {
             let garbage::Entry { kind, session, written, program, packs } = entry;
             let packs: Vec<_> = packs.iter().map(ToString::to_string).collect();
             writeln!(text, "entry {number}, a {kind:?} of {session} at {written} by {program}: {packs:?}").unwrap();
+        }
+        let (checked, records) = checked::read(repository, &stanza)?;
+        if !records.is_empty() {
+            writeln!(text, "checked {}", json(&checked)).unwrap();
         }
         for cluster in repository.clusters(&stanza)? {
             text += &dump_cluster(repository, &stanza, &cluster)?;

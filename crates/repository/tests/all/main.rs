@@ -6,6 +6,7 @@
 mod allocation;
 mod backups;
 mod book;
+mod check;
 mod container;
 mod crash;
 mod draft;

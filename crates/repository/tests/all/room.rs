@@ -101,6 +101,7 @@ fn kind_of(name: &Key) -> ObjectKind {
         ["key", _] => ObjectKind::KeySlot,
         ["stanza", _, "cluster", _] => ObjectKind::Cluster,
         ["stanza", _, "gc", _] => ObjectKind::Garbage,
+        ["stanza", _, "checked", _] => ObjectKind::Checked,
         ["stanza", _, "session", _] => ObjectKind::Session,
         ["stanza", _, "pack", _, _] => ObjectKind::Pack,
         ["stanza", _, "backup", _, "manifest"] => ObjectKind::Manifest,

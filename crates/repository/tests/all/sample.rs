@@ -1,5 +1,6 @@
 //! One whole repository, small and always with the same content: the golden files are made of it.
 
+use pgark_repository::checked::{self, Checked, wal_row};
 use pgark_repository::codec::Compression;
 use pgark_repository::container::WriteOptions;
 use pgark_repository::garbage::{EntryKind, Log, NewEntry};
@@ -50,7 +51,18 @@ pub(crate) fn write(repository: &Repository) -> Result<()> {
         let annotations = annotations.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
         note::annotate(repository, &stanza, &label(FULL), annotations, "pgark 0.0.0")?;
     }
-    Ok(())
+    checked::replace(repository, &stanza, checked(), &[], "pgark 0.0.0")
+}
+
+/// What was verified when.
+fn checked() -> Checked {
+    let mut checked = Checked::default();
+    checked.note_backup(&label(FULL), 1_795_400_000);
+    checked.note_pack(PackId { session: Ulid::from_bytes([1; 16]), number: 0 }, 1_795_400_000);
+    let times = checked.wal.entry(wal_row(&cluster().archive(), 1)).or_default();
+    times.note(4..=4, 1_795_400_000);
+    times.note(5..=7, 1_795_300_000);
+    checked
 }
 
 /// Writes a repository in which somebody takes a backup while an expire is at work.

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use pgark_engine::info::{BackupReport, ClusterReport, RepositoryReport, StanzaReport};
+use jiff::Timestamp;
+use pgark_engine::info::{BackupReport, ClusterReport, MissingWal, RepositoryReport, StanzaReport, Window};
 use pgark_engine::{Error, ErrorKind};
-use pgark_repository::manifest::ManifestDocument;
+use pgark_repository::manifest::{DamagedFile, ManifestDocument};
 use pgark_repository::{Label, LabelKind};
 use serde::Serialize;
 
@@ -49,6 +50,33 @@ struct Archive {
     id: String,
     max: Option<String>,
     min: Option<String>,
+    /// What pgBackRest does not tell.
+    pgark: ArchiveDetails,
+}
+
+#[derive(Serialize)]
+struct ArchiveDetails {
+    missing: Vec<Missing>,
+    window: Vec<Reachable>,
+}
+
+/// WAL segments that are missing.
+#[derive(Serialize)]
+struct Missing {
+    #[serde(rename = "by-retention")]
+    by_retention: bool,
+    count: u64,
+    first: String,
+    last: String,
+}
+
+/// Moments that can be reached.
+#[derive(Serialize)]
+struct Reachable {
+    backup: String,
+    lsn: Span<String>,
+    timeline: u32,
+    timestamp: Span<Option<i64>>,
 }
 
 /// Which cluster of which repository.
@@ -77,6 +105,8 @@ struct Backup<'report> {
     link: List<Link<'report>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lsn: Option<Span<&'report str>>,
+    /// What pgBackRest does not tell.
+    pgark: BackupDetails<'report>,
     prior: Option<&'report str>,
     /// The backups that this one can't be restored without. There are none, ever.
     reference: Option<Vec<&'report str>>,
@@ -85,6 +115,15 @@ struct Backup<'report> {
     timestamp: Span<i64>,
     #[serde(rename = "type")]
     kind: String,
+}
+
+#[derive(Serialize)]
+struct BackupDetails<'report> {
+    /// The damaged pages of files. Only of a backup that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damaged: Option<&'report [DamagedFile]>,
+    /// Bytes of the repository that only this backup needs; null where it can't be known.
+    exclusive: Option<u64>,
 }
 
 /// What is told of one backup only, and then as `null` where there is nothing.
@@ -228,7 +267,26 @@ fn archives(report: &RepositoryReport) -> impl Iterator<Item = Archive> {
         id: found.cluster.archive().to_string(),
         max: found.segments.map(|(_, last)| last.to_string()),
         min: found.segments.map(|(first, _)| first.to_string()),
+        pgark: ArchiveDetails {
+            missing: found.missing.iter().map(missing).collect(),
+            window: found.windows.iter().map(reachable).collect(),
+        },
     })
+}
+
+fn missing(missing: &MissingWal) -> Missing {
+    let MissingWal { first, last, count, by_retention } = *missing;
+    Missing { by_retention, count, first: first.to_string(), last: last.to_string() }
+}
+
+fn reachable(window: &Window) -> Reachable {
+    let ((start, began), (stop, ended)) = (window.start, window.stop);
+    Reachable {
+        backup: window.backup.to_string(),
+        lsn: Span { start: start.to_string(), stop: stop.to_string() },
+        timeline: window.timeline.0,
+        timestamp: Span { start: Some(began.as_second()), stop: ended.map(Timestamp::as_second) },
+    }
 }
 
 fn databases(report: &RepositoryReport) -> impl Iterator<Item = Database<'_>> {
@@ -261,6 +319,10 @@ impl<'report> Backup<'report> {
             label: document.label.as_str(),
             link: List::of(links(backup), view),
             lsn: lsn.map(|(start, stop)| Span { start, stop }),
+            pgark: BackupDetails {
+                damaged: view.one_backup.then_some(&document.damaged_files[..]),
+                exclusive: backup.exclusive,
+            },
             prior: document.prior.as_ref().filter(|_| document.kind != LabelKind::Full).map(Label::as_str),
             reference: None,
             tablespace: List::of(tablespaces(document), view),

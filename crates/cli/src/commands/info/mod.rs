@@ -1,7 +1,7 @@
 //! `pgark info`
 
 mod json;
-mod text;
+pub(crate) mod text;
 
 use pgark_config::{Configuration, option};
 use pgark_engine::info::{self, InfoSettings, RepositoryReport, RepositoryStatus, StanzaReport, StanzaStatus};

@@ -1,12 +1,14 @@
 //! The report for people, as pgBackRest writes it.
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use pgark_engine::info::{BackupReport, RepositoryReport, RepositoryStatus, StanzaReport, StanzaStatus};
+use pgark_engine::info::{
+    BackupReport, ClusterReport, MissingWal, RepositoryReport, RepositoryStatus, StanzaReport, StanzaStatus, Window,
+};
 use pgark_postgres::wal::name::SegmentName;
-use pgark_repository::manifest::ManifestDocument;
+use pgark_repository::manifest::{ManifestDocument, PageRange};
 
 use super::{TEMPLATE_DATABASES, View, common_cipher, name, repository_status, stanza_status};
+use crate::commands::local_time::local_time;
 use crate::commands::size::human_size;
 
 /// All stanzas, each with its clusters, archives and backups.
@@ -93,18 +95,25 @@ fn ciphers(repositories: &[RepositoryReport]) -> Vec<String> {
 struct ClusterView<'report> {
     identity: (&'report str, &'report str),
     segments: Option<(SegmentName, SegmentName)>,
+    /// What can be reached with each repository, and what is missing of its WAL.
+    recovery: Vec<(u32, &'report ClusterReport)>,
     backups: Vec<(u32, &'report BackupReport)>,
 }
 
 /// The clusters of a stanza, oldest first; if one backup was asked for, only those that it is of.
 fn clusters(stanza: &StanzaReport, view: View) -> Vec<ClusterView<'_>> {
     let mut views: Vec<ClusterView<'_>> = Vec::new();
-    for found in stanza.repositories.iter().flat_map(|report| &report.clusters) {
+    let found = stanza.repositories.iter().flat_map(|report| report.clusters.iter().map(|found| (report.key, found)));
+    for (key, found) in found {
         let identity = (found.cluster.version.as_str(), found.cluster.system_id.as_str());
-        match views.iter_mut().find(|view| view.identity == identity) {
-            Some(view) => view.segments = widest(view.segments, found.segments),
-            None => views.push(ClusterView { identity, segments: found.segments, backups: Vec::new() }),
-        }
+        let place = views.iter().position(|view| view.identity == identity).unwrap_or_else(|| {
+            let (segments, recovery, backups) = (None, Vec::new(), Vec::new());
+            views.push(ClusterView { identity, segments, recovery, backups });
+            views.len() - 1
+        });
+        let view = &mut views[place];
+        view.segments = widest(view.segments, found.segments);
+        view.recovery.push((key, found));
     }
     for (key, backup) in stanza.backups() {
         let cluster = &backup.document.cluster;
@@ -138,6 +147,9 @@ impl ClusterView<'_> {
         };
         let mut lines = vec![String::new(), format!("    {title}")];
         lines.push(format!("        wal archive min/max ({version}): {segments}"));
+        for (key, found) in &self.recovery {
+            lines.extend(recovery(*key, found, zone));
+        }
         for (key, backup) in &self.backups {
             let document = &backup.document;
             lines.extend([String::new(), format!("        {} backup: {}", document.kind, document.label)]);
@@ -147,6 +159,28 @@ impl ClusterView<'_> {
         }
         lines
     }
+}
+
+/// What can be reached with a repository, and what is missing.
+fn recovery(key: u32, found: &ClusterReport, zone: &TimeZone) -> Vec<String> {
+    let mut lines = Vec::new();
+    let is_one_timeline = found.windows.iter().all(|window| window.timeline.0 == 1);
+    for Window { timeline, start: (start, began), stop: (stop, ended), .. } in &found.windows {
+        let on = if is_one_timeline { String::new() } else { format!(", timeline {}", timeline.0) };
+        let ended = ended.map_or("no transaction".to_owned(), |time| local_time(time, zone));
+        let began = local_time(*began, zone);
+        lines.push(format!("        repo{key}: recovery window{on}: {began} / {ended}, lsn {start} / {stop}"));
+    }
+    for MissingWal { first, last, count, by_retention } in &found.missing {
+        let what = if *by_retention { "wal removed by retention" } else { "wal missing" };
+        lines.push(format!("        repo{key}: {what}: {first}/{last} ({})", segments(*count)));
+    }
+    lines
+}
+
+/// `1 segment`, `2 segments`
+pub(crate) fn segments(count: u64) -> String {
+    format!("{count} segment{}", if count == 1 { "" } else { "s" })
 }
 
 fn lines_of_backup(key: u32, backup: &BackupReport, view: View, zone: &TimeZone) -> Vec<String> {
@@ -166,7 +200,9 @@ fn lines_of_backup(key: u32, backup: &BackupReport, view: View, zone: &TimeZone)
     let (size, read) = (human_size(totals.size), human_size(totals.read));
     lines.push(format!("database size: {size}, database backup size: {read}"));
     let (stored, added) = (human_size(totals.stored), human_size(totals.added));
-    lines.push(format!("repo{key}: backup set size: {stored}, backup size: {added}"));
+    let alone =
+        backup.exclusive.map_or(String::new(), |bytes| format!(", of this backup alone: {}", human_size(bytes)));
+    lines.push(format!("repo{key}: backup set size: {stored}, backup size: {added}{alone}"));
     if view.one_backup {
         lines.extend(details(backup));
     } else if !document.damaged_files.is_empty() {
@@ -193,9 +229,21 @@ fn details(backup: &BackupReport) -> Vec<String> {
         let files: Vec<_> = document.damaged_files.iter().map(|file| file.path.as_str()).collect();
         lines.push(format!("error list: {}", files.join(", ")));
     }
+    let damaged = document.damaged_files.iter();
+    let damaged = damaged.map(|file| format!("{}: {}", file.path, pages(&file.pages)));
+    listed(&mut lines, "damaged pages:", damaged.collect());
     let annotations = backup.annotations.iter().map(|(key, value)| format!("{key}: {value}"));
     listed(&mut lines, "annotation(s)", annotations.collect());
     lines
+}
+
+/// `2, 5-7`
+fn pages(ranges: &[PageRange]) -> String {
+    let text = ranges.iter().map(|range| match range.count {
+        1 => range.first.to_string(),
+        count => format!("{}-{}", range.first, u64::from(range.first) + u64::from(count) - 1),
+    });
+    text.collect::<Vec<_>>().join(", ")
 }
 
 fn database_list(document: &ManifestDocument) -> String {
@@ -204,16 +252,9 @@ fn database_list(document: &ManifestDocument) -> String {
     if listed.is_empty() { "none".to_owned() } else { listed.join(", ") }
 }
 
-/// `2026-11-22 12:19:37+00`, with minutes in the offset only where it has some.
-fn local_time(time: Timestamp, zone: &TimeZone) -> String {
-    let zoned = time.to_zoned(zone.clone());
-    let text = zoned.strftime("%Y-%m-%d %H:%M:%S%:z").to_string();
-    text.strip_suffix(":00").unwrap_or(&text).to_owned()
-}
-
 #[cfg(test)]
 mod tests {
-    use pgark_engine::info::ClusterReport;
+    use jiff::Timestamp;
     use pgark_repository::repository::Cluster;
 
     use super::*;
@@ -231,7 +272,12 @@ mod tests {
             archive_of: None,
         };
         let parse = |name: &str| name.parse().unwrap();
-        ClusterReport { cluster, segments: segments.map(|(first, last)| (parse(first), parse(last))) }
+        ClusterReport {
+            cluster,
+            segments: segments.map(|(first, last)| (parse(first), parse(last))),
+            windows: Vec::new(),
+            missing: Vec::new(),
+        }
     }
 
     fn repository(key: u32, clusters: Vec<ClusterReport>) -> RepositoryReport {
@@ -258,17 +304,5 @@ mod tests {
              min/max (15): 000000010000000000000002/000000010000000000000005\n\n    db (current)\n        wal archive \
              min/max (17): 000000010000000000000001/000000010000000000000001\n"
         );
-    }
-
-    #[test]
-    fn offsets_have_minutes_only_where_it_matters() {
-        let time = Timestamp::UNIX_EPOCH;
-        for (zone, text) in [
-            ("UTC", "1970-01-01 00:00:00+00"),
-            ("America/New_York", "1969-12-31 19:00:00-05"),
-            ("Asia/Kolkata", "1970-01-01 05:30:00+05:30"),
-        ] {
-            assert_eq!(local_time(time, &TimeZone::get(zone).unwrap()), text);
-        }
     }
 }

@@ -3,19 +3,23 @@
 //! A repository that can't be read keeps nobody from hearing of the others: what is wrong with it is its status. The
 //! statuses are pgBackRest's.
 
+mod backups;
+mod window;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use pgark_postgres::wal::name::SegmentName;
-use pgark_repository::manifest::{Entry, Manifest, ManifestDocument};
+use pgark_repository::manifest::ManifestDocument;
 use pgark_repository::repository::Cluster;
 use pgark_repository::wal::Archive;
-use pgark_repository::{Encryption, Label, LabelKind, Repository, StanzaName, note};
-use ulid::Ulid;
+use pgark_repository::{Encryption, LabelKind, Repository, StanzaName};
 
-use crate::error::{Error, ErrorKind, Result};
+pub use self::window::{MissingWal, Window};
+use crate::error::{Error, Result};
 use crate::lock;
+use crate::parallel;
 use crate::stanza::RepositorySettings;
 
 /// What is to be told.
@@ -108,6 +112,10 @@ pub struct ClusterReport {
     pub cluster: Cluster,
     /// The first and the last WAL segment in its archive, by name.
     pub segments: Option<(SegmentName, SegmentName)>,
+    /// Which moments can be reached from its backups, where all of these were asked for.
+    pub windows: Vec<Window>,
+    /// WAL that is missing for a recovery from one of its backups.
+    pub missing: Vec<MissingWal>,
 }
 
 /// A backup.
@@ -120,6 +128,9 @@ pub struct BackupReport {
     /// The symbolic links in it that lead to no tablespace: name and destination. Only of a backup that was asked for by
     /// its label.
     pub links: Vec<(String, String)>,
+    /// Bytes of the packs that no other backup needs: what the repository would have less without this one. None where
+    /// not all manifests can be read.
+    pub exclusive: Option<u64>,
 }
 
 /// Finds out what there is. What can't be found out is part of the answer.
@@ -200,58 +211,35 @@ impl RepositoryReport {
         }
         for cluster in clusters {
             let segments = archived_segments(&Archive::new(repository, stanza.clone(), cluster.archive()))?;
-            self.clusters.push(ClusterReport { cluster, segments });
+            self.clusters.push(ClusterReport { cluster, segments, windows: Vec::new(), missing: Vec::new() });
         }
         self.read_backups(settings, repository, stanza)
     }
 
-    /// Reads the backups that are asked for. One that is damaged does not hide the others; the first error is given.
+    /// Reads the backups that are asked for, and what can be recovered from them. What is asked for by label or type is
+    /// told without: it takes all backups to know.
     fn read_backups(&mut self, settings: &InfoSettings, repository: &Repository, stanza: &StanzaName) -> Result<()> {
-        let backups = repository.backups_with_notes(stanza)?;
-        if backups.is_empty() {
+        let (found, count, result) = backups::read(settings, repository, stanza)?;
+        if count == 0 {
             self.status = RepositoryStatus::NoBackups;
         }
-        let is_wanted = |label: &Label| {
-            settings.kind.is_none_or(|kind| label.kind() == kind)
-                && settings.set.as_deref().is_none_or(|set| label.as_str() == set)
-        };
-        let mut result = Ok(());
-        for (label, notes) in backups.iter().filter(|(label, _)| is_wanted(label)) {
-            match read_backup(repository, stanza, label, notes, settings.set.is_some()) {
-                Ok(backup) => self.backups.push(backup),
-                // It was removed a moment ago.
-                Err(error) if error.kind() == ErrorKind::FileMissing => {}
-                Err(error) => result = result.and(Err(error)),
-            }
+        self.backups = found;
+        if settings.kind.is_none() && settings.set.is_none() {
+            self.find_windows(repository, stanza)?;
         }
         result
     }
-}
 
-fn read_backup(
-    repository: &Repository,
-    stanza: &StanzaName,
-    label: &Label,
-    notes: &[Ulid],
-    in_detail: bool,
-) -> Result<BackupReport> {
-    let manifest = Manifest::open(repository, stanza, label)?;
-    let mut links = Vec::new();
-    if in_detail {
-        for entries in manifest.entries() {
-            links.extend(entries?.iter().filter_map(link));
+    fn find_windows(&mut self, repository: &Repository, stanza: &StanzaName) -> Result<()> {
+        let threads = parallel::requests_at_once(repository.storage());
+        for found in &mut self.clusters {
+            let is_of_it = |document: &&ManifestDocument| document.cluster.id == found.cluster.id;
+            let documents: Vec<_> = self.backups.iter().map(|backup| &backup.document).filter(is_of_it).collect();
+            let archive = Archive::new(repository, stanza.clone(), found.cluster.archive());
+            (found.windows, found.missing) = window::find(&archive, &documents, threads)?;
         }
+        Ok(())
     }
-    let document = manifest.document().clone();
-    let annotations = note::annotations(repository, stanza, label, notes, &document.annotations)?;
-    Ok(BackupReport { document, annotations, links })
-}
-
-/// The link that an entry was, unless it is that of a tablespace.
-fn link(entry: &Entry) -> Option<(String, String)> {
-    let target = entry.link.as_deref().filter(|_| !entry.path.starts_with(b"pg_tblspc/"))?;
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    Some((text(&entry.path), text(target)))
 }
 
 /// The first and the last segment of an archive.

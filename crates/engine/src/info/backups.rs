@@ -1,0 +1,119 @@
+//! Reading the backups of a stanza: their documents, and which packs they need.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use pgark_repository::manifest::{Entry, Manifest, PackUse};
+use pgark_repository::{Label, PackId, Repository, StanzaName, note};
+use ulid::Ulid;
+
+use super::{BackupReport, InfoSettings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::parallel::{self, PackLists};
+
+/// How many backups need a pack: one of them, by its place among all, or several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Users {
+    One(usize),
+    Several,
+}
+
+/// Which packs are needed by which backup alone.
+#[derive(Debug, Default)]
+struct Sharing {
+    packs: BTreeMap<PackId, (Users, u64)>,
+}
+
+impl Sharing {
+    fn add(&mut self, place: usize, packs: &BTreeMap<PackId, PackUse>) {
+        for (id, pack) in packs {
+            self.packs
+                .entry(*id)
+                .and_modify(|(users, _)| *users = Users::Several)
+                .or_insert((Users::One(place), pack.length));
+        }
+    }
+
+    /// Bytes of the packs that each backup needs alone, by their places.
+    fn exclusive(&self) -> BTreeMap<usize, u64> {
+        let mut exclusive = BTreeMap::new();
+        for (users, length) in self.packs.values() {
+            if let Users::One(place) = users {
+                *exclusive.entry(*place).or_default() += length;
+            }
+        }
+        exclusive
+    }
+}
+
+/// Reads all backups of a stanza, many at once, and gives those that are asked for, oldest first, and how many there are.
+/// One that is damaged does not hide the others; the first error is given beside them.
+///
+/// # Errors
+/// Where the backups can't be listed.
+pub(super) fn read(
+    settings: &InfoSettings,
+    repository: &Repository,
+    stanza: &StanzaName,
+) -> Result<(Vec<BackupReport>, usize, Result<()>)> {
+    let listed: Vec<(usize, (Label, Vec<Ulid>))> =
+        repository.backups_with_notes(stanza)?.into_iter().enumerate().collect();
+    let threads = parallel::requests_at_once(repository.storage());
+    let is_wanted = |label: &Label| {
+        settings.kind.is_none_or(|kind| label.kind() == kind)
+            && settings.set.as_deref().is_none_or(|set| label.as_str() == set)
+    };
+    let (lists, sharing) = (PackLists::default(), Mutex::new(Sharing::default()));
+    let read = |(place, (label, notes)): &(usize, (Label, Vec<Ulid>))| -> Result<Option<BackupReport>> {
+        let manifest = Manifest::open(repository, stanza, label)?;
+        lists.read(&manifest, |packs| sharing.lock().unwrap_or_else(PoisonError::into_inner).add(*place, &packs))?;
+        let read = || read_backup(repository, stanza, &manifest, notes, settings.set.is_some());
+        is_wanted(label).then(read).transpose()
+    };
+    let mut found: BTreeMap<usize, BackupReport> = BTreeMap::new();
+    let mut failed: BTreeMap<usize, Error> = BTreeMap::new();
+    parallel::for_each(&listed, threads, read, |(place, _), read| {
+        match read {
+            Ok(report) => found.extend(report.map(|report| (*place, report))),
+            // It was removed a moment ago.
+            Err(error) if error.kind() == ErrorKind::FileMissing => {}
+            Err(error) => drop(failed.insert(*place, error)),
+        }
+        Ok(())
+    })?;
+    // Without having read all of them nobody knows what is needed by one alone.
+    if failed.is_empty() {
+        let exclusive = sharing.into_inner().unwrap_or_else(PoisonError::into_inner).exclusive();
+        for (place, backup) in &mut found {
+            backup.exclusive = Some(exclusive.get(place).copied().unwrap_or_default());
+        }
+    }
+    let first_error = failed.into_iter().find(|(place, _)| is_wanted(&listed[*place].1.0));
+    let result = first_error.map_or(Ok(()), |(_, error)| Err(error));
+    Ok((found.into_values().collect(), listed.len(), result))
+}
+
+fn read_backup(
+    repository: &Repository,
+    stanza: &StanzaName,
+    manifest: &Manifest<'_>,
+    notes: &[Ulid],
+    in_detail: bool,
+) -> Result<BackupReport> {
+    let mut links = Vec::new();
+    if in_detail {
+        for entries in manifest.entries() {
+            links.extend(entries?.iter().filter_map(link));
+        }
+    }
+    let document = manifest.document().clone();
+    let annotations = note::annotations(repository, stanza, &document.label, notes, &document.annotations)?;
+    Ok(BackupReport { document, annotations, links, exclusive: None })
+}
+
+/// The link that an entry was, unless it is that of a tablespace.
+fn link(entry: &Entry) -> Option<(String, String)> {
+    let target = entry.link.as_deref().filter(|_| !entry.path.starts_with(b"pg_tblspc/"))?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Some((text(&entry.path), text(target)))
+}

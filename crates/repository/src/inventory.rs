@@ -1,0 +1,79 @@
+//! What objects there are of a stanza, by listings.
+
+use std::ops::ControlFlow;
+
+use pgark_storage::Key;
+use ulid::Ulid;
+
+use crate::container::{self, Container, ObjectKind};
+use crate::error::Result;
+use crate::names::{self, PackId, StanzaName};
+use crate::repository::Repository;
+use crate::vault::Vault;
+
+/// Visits every pack of a stanza, ascending, with its length in bytes.
+///
+/// # Errors
+/// The storage's error.
+pub fn packs(repository: &Repository, stanza: &StanzaName, visit: &mut dyn FnMut(PackId, u64)) -> Result<()> {
+    repository.storage().list(Some(&names::packs(stanza)?), &mut |object| {
+        if let Some((_, id)) = names::parse_pack(&object.key) {
+            visit(id, object.size);
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(())
+}
+
+/// The sessions of a stanza, those included that can't be read.
+///
+/// # Errors
+/// The storage's error.
+pub fn sessions(repository: &Repository, stanza: &StanzaName) -> Result<Vec<Ulid>> {
+    let entries = repository.storage().list_directory(Some(&names::sessions(stanza)?))?;
+    Ok(entries.iter().filter_map(|entry| names::ulid(&entry.name)).collect())
+}
+
+/// The names of the small objects besides manifests and archives, with what each of them is: descriptor, key slots,
+/// clusters, sessions and notes.
+///
+/// # Errors
+/// The storage's error.
+pub fn small_objects(repository: &Repository, stanza: &StanzaName) -> Result<Vec<(ObjectKind, Key)>> {
+    let mut found = vec![(ObjectKind::Descriptor, names::descriptor()?)];
+    let mut add = |prefix: Key, kind: ObjectKind| -> Result<()> {
+        repository.storage().list(Some(&prefix), &mut |object| {
+            if kind != ObjectKind::Note || names::label_and_note(stanza, &object.key).is_some() {
+                found.push((kind, object.key));
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(())
+    };
+    add(names::key_slots()?, ObjectKind::KeySlot)?;
+    add(names::clusters(stanza)?, ObjectKind::Cluster)?;
+    add(names::sessions(stanza)?, ObjectKind::Session)?;
+    add(names::backups(stanza)?, ObjectKind::Note)?;
+    Ok(found)
+}
+
+/// Reads a whole object and checks every byte of it, but not what it says.
+///
+/// # Errors
+/// Not found, damaged, or the storage's error.
+pub fn check(repository: &Repository, kind: ObjectKind, name: &Key) -> Result<()> {
+    let tail = Container::fetch_tail(repository.storage(), name)?;
+    // A key slot of another repository is whole, too: it was left by a stanza-create that was broken off.
+    let plain = if kind.is_always_plain() { Some(Vault::plain(container::owner(name, &tail)?)) } else { None };
+    let vault = plain.as_ref().unwrap_or(repository.vault());
+    let container = Container::with_tail(repository.storage(), vault, kind, name, tail)?;
+    let mut flaw = Ok(());
+    let _swept = container.sweep(repository.storage(), &mut |_, block| match block {
+        Ok(_) => ControlFlow::Continue(()),
+        Err(error) => {
+            flaw = Err(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    flaw
+}
