@@ -28,7 +28,7 @@ use super::target::TargetFile;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Pieces that are put in the order of the packs together. It bounds memory.
-const BATCH_PIECES: usize = 32_768;
+const BATCH_PIECES: usize = 131_072;
 
 /// Bytes that are fetched with one request. More of them under way at once serve better than longer ones.
 const REQUEST_BYTES: u64 = 2 << 20;
@@ -144,6 +144,7 @@ impl Dispatcher<'_> {
     pub(super) fn add(&mut self, file: TargetFile, map: &PageMap) -> Result<()> {
         let file = Arc::new(file);
         if file.may_be_reused() {
+            self.packs.expect_hashes();
             self.add_zeros(&file, map)?;
         }
         for piece in map.pieces() {
@@ -172,6 +173,8 @@ impl Dispatcher<'_> {
     fn flush(&mut self) -> Result<()> {
         let mut batch = std::mem::take(&mut self.batch);
         batch.sort_by_key(|wanted| (wanted.piece.pack, wanted.piece.block, wanted.piece.slot));
+        let by_pack = batch.chunk_by(|one, next| one.piece.pack == next.piece.pack);
+        self.packs.announce(by_pack.filter_map(|same| Some(same.first()?.piece.pack)));
         let mut pieces: Vec<Wanted> = Vec::new();
         for wanted in batch {
             if let Some(first) = pieces.first()

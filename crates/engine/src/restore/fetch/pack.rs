@@ -1,8 +1,9 @@
 //! The packs that a restore reads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use pgark_repository::PackId;
 use pgark_repository::manifest::PackUse;
@@ -12,8 +13,16 @@ use pgark_repository::{Repository, StanzaName};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Packs whose indexes are kept in memory.
-const OPEN_PACKS: usize = 8;
+/// Bytes of indexes and page hashes that are kept in memory. The files of a backup come in the order in which each of the
+/// backups before it stored them, so that of every one of these a pack or two are in use at a time.
+const KEPT_BYTES: usize = 24 << 20;
+
+/// About what a block takes in memory: its record in the index, and with page hashes those of its pages.
+const INDEX_BYTES: usize = 64;
+const HASHES_BYTES: usize = 320;
+
+/// About what a pack takes besides: the end of it that was fetched first.
+const PACK_BYTES: usize = 64 << 10;
 
 /// A pack with its page hashes, once they were needed.
 pub(super) struct OpenPack<'restore> {
@@ -53,7 +62,12 @@ pub(super) struct Packs<'restore> {
     repository: &'restore Repository,
     stanza: &'restore StanzaName,
     listed: &'restore BTreeMap<PackId, PackUse>,
-    open: Vec<(PackId, Arc<OpenPack<'restore>>)>,
+    /// Whether page hashes are needed, too, and count.
+    with_hashes: bool,
+    /// Those that are open, the one that was used last at the end.
+    open: VecDeque<(PackId, Arc<OpenPack<'restore>>)>,
+    /// Those that will be wanted next, in this order.
+    upcoming: VecDeque<PackId>,
 }
 
 impl<'restore> Packs<'restore> {
@@ -63,26 +77,87 @@ impl<'restore> Packs<'restore> {
         stanza: &'restore StanzaName,
         listed: &'restore BTreeMap<PackId, PackUse>,
     ) -> Self {
-        Self { repository, stanza, listed, open: Vec::new() }
+        Self { repository, stanza, listed, with_hashes: false, open: VecDeque::new(), upcoming: VecDeque::new() }
     }
 
-    /// Opens a pack, if it is not open.
+    /// Says that page hashes will be needed.
+    pub(super) fn expect_hashes(&mut self) {
+        self.with_hashes = true;
+    }
+
+    /// Says which packs will be wanted, in the order in which they will be.
+    pub(super) fn announce(&mut self, packs: impl IntoIterator<Item = PackId>) {
+        self.upcoming = packs.into_iter().collect();
+    }
+
+    /// Opens a pack, if it is not open; and with it those that come next, where each would take its time.
     ///
     /// # Errors
-    /// Where it is not listed, missing or damaged.
+    /// Where one is not listed, missing or damaged.
     pub(super) fn get(&mut self, id: PackId) -> Result<Arc<OpenPack<'restore>>> {
-        if let Some((_, pack)) = self.open.iter().find(|(open, _)| *open == id) {
+        if let Some((_, pack)) = self.open.back().filter(|(last, _)| *last == id) {
             return Ok(Arc::clone(pack));
         }
+        if let Some(place) = self.open.iter().position(|(open, _)| *open == id)
+            && let Some(used) = self.open.remove(place)
+        {
+            let pack = Arc::clone(&used.1);
+            self.open.push_back(used);
+            return Ok(pack);
+        }
+        let wanted = self.wanted_with(id);
+        let mut opened = self.open_all(&wanted)?;
+        // The one that is asked for was used last.
+        opened.reverse();
+        self.open.extend(wanted.into_iter().rev().zip(opened));
+        self.make_room();
+        let (_, pack) = self.open.back().ok_or_else(|| Error::new(ErrorKind::Runtime, "no pack was opened"))?;
+        Ok(Arc::clone(pack))
+    }
+
+    /// The pack and those after it that are opened together.
+    fn wanted_with(&mut self, id: PackId) -> Vec<PackId> {
+        while self.upcoming.front().is_some_and(|next| *next != id) {
+            self.upcoming.pop_front();
+        }
+        self.upcoming.pop_front();
+        let is_open = |id: &PackId| self.open.iter().any(|(open, _)| open == id);
+        let next = self.upcoming.iter().copied().filter(|next| !is_open(next));
+        std::iter::once(id).chain(next.take(self.repository.storage().requests_ahead())).collect()
+    }
+
+    fn open_all(&self, wanted: &[PackId]) -> Result<Vec<Arc<OpenPack<'restore>>>> {
+        if let [only] = wanted {
+            return Ok(vec![self.open(*only)?]);
+        }
+        thread::scope(|scope| {
+            let opening: Vec<_> = wanted.iter().map(|id| scope.spawn(|| self.open(*id))).collect();
+            let opened = opening.into_iter().map(|pack| match pack.join() {
+                Ok(opened) => opened,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            opened.collect()
+        })
+    }
+
+    fn open(&self, id: PackId) -> Result<Arc<OpenPack<'restore>>> {
         let root = self.listed.get(&id).map(|pack| pack.root).ok_or_else(|| {
             Error::new(ErrorKind::Checksum, format!("pack {id} is needed but is not in the manifest's list"))
         })?;
         let pack = Pack::open(self.repository, self.stanza, id, Some(root))?;
-        let pack = Arc::new(OpenPack { pack, hashes: OnceLock::new() });
-        if self.open.len() >= OPEN_PACKS {
-            self.open.remove(0);
+        Ok(Arc::new(OpenPack { pack, hashes: OnceLock::new() }))
+    }
+
+    /// Forgets the packs that were not used for long, though not the last one.
+    fn make_room(&mut self) {
+        let block_bytes = if self.with_hashes { INDEX_BYTES + HASHES_BYTES } else { INDEX_BYTES };
+        let bytes = |pack: &OpenPack<'_>| PACK_BYTES + pack.pack.container().block_count() as usize * block_bytes;
+        let mut total: usize = self.open.iter().map(|(_, pack)| bytes(pack)).sum();
+        while total > KEPT_BYTES
+            && self.open.len() > 1
+            && let Some((_, oldest)) = self.open.pop_front()
+        {
+            total -= bytes(&oldest);
         }
-        self.open.push((id, Arc::clone(&pack)));
-        Ok(pack)
     }
 }

@@ -175,6 +175,43 @@ fn requests_are_under_way_while_others_wait_for_their_answers() {
 }
 
 #[test]
+fn packs_are_opened_several_at_once_and_each_once() {
+    const AHEAD: usize = 2;
+    let mut stored = Stored::new(1, AHEAD);
+    let options = WriteOptions { compression: Compression::None, verify: false };
+    for number in 1..5 {
+        let pack = PackId { number, ..stored.pack };
+        let written =
+            PackWriter::new(&stored.repository, &stored.stanza, pack, options).unwrap().finish().unwrap().written;
+        stored.packs.insert(pack, PackUse { length: written.length, used: 0, references: 0, root: written.root });
+    }
+    let opened = Arc::new((Mutex::new(0), Condvar::new()));
+    let inside = Arc::clone(&opened);
+    // The first three are not there before all of them were asked for.
+    let wait = move |_: &dyn pgark_storage::Storage| {
+        let (count, changed) = &*inside;
+        let mut count = count.lock().unwrap();
+        *count += 1;
+        changed.notify_all();
+        let (count, _) = changed.wait_timeout_while(count, PATIENCE, |count| *count < AHEAD + 1).unwrap();
+        assert!(*count > AHEAD, "only {} packs are opened at once", *count);
+    };
+    let gated = Fault::new(Effect::Interleave(Arc::new(wait))).on(Operation::GetTail).key_containing("/pack/");
+    stored.storage.inject(gated.repeatedly());
+    let ids: Vec<PackId> = stored.packs.keys().copied().collect();
+    let mut packs = Packs::new(&stored.repository, &stored.stanza, &stored.packs);
+    for _again in 0..2 {
+        packs.announce(ids.iter().copied());
+        for id in &ids {
+            assert!(packs.get(*id).unwrap().pack.name().as_str().ends_with(&format!("{:08x}", id.number)));
+        }
+    }
+    assert_eq!(*opened.0.lock().unwrap(), ids.len());
+    let unknown = PackId { number: 9, ..stored.pack };
+    assert_eq!(packs.get(unknown).unwrap_err().kind(), ErrorKind::Checksum, "it is not in the manifest's list");
+}
+
+#[test]
 fn the_first_failure_ends_the_restore_and_is_told() {
     for requests_ahead in [0, 3] {
         let stored = Stored::new(40, requests_ahead);
