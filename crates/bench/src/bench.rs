@@ -3,9 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use pgark_testkit::Server;
+use pgark_system::durable;
+use pgark_testkit::{Cluster, Server};
 
 use crate::archive_group::ArchiveGroup;
+use crate::change_group::ChangeGroup;
 use crate::cluster_group::ClusterGroup;
 use crate::dataset::Dataset;
 use crate::files;
@@ -36,7 +38,7 @@ pub(crate) struct Bench {
 impl Bench {
     /// Measures a group.
     pub(crate) fn measure(&self, group: Group) -> io::Result<GroupResult> {
-        let dataset = Dataset::ensure(group.data, self.quick, &self.server, &self.datasets)?;
+        let mut dataset = self.dataset(group.data)?;
         progress::tell(&format!("measuring the group {}", group.name()));
         let conditions = self.conditions(&dataset, group)?;
         let cluster = dataset.start(&self.server)?;
@@ -44,14 +46,31 @@ impl Bench {
         match group.data {
             Data::Mixed | Data::Files => ClusterGroup::new(self, &dataset, &cluster, group.storage, recorder).measure(),
             Data::Wal => ArchiveGroup::new(self, &dataset, &cluster, group.storage, recorder).measure(),
+            Data::Changes => ChangeGroup::new(self, &mut dataset, &cluster, group.storage, recorder).measure(),
         }
+    }
+
+    /// The cluster of a group. One that is going to change is a copy.
+    fn dataset(&self, data: Data) -> io::Result<Dataset> {
+        let ensure = |data| Dataset::ensure(data, self.quick, &self.server, &self.datasets);
+        match data {
+            Data::Changes => Ok(ensure(Data::Mixed)?.copy(&self.work.join("cluster"))),
+            data => ensure(data),
+        }
+    }
+
+    /// Leaves the server nothing to write and nothing to archive, so that every backup finds the same.
+    pub(crate) fn settle(&self, cluster: &Cluster) -> io::Result<()> {
+        cluster.sql("checkpoint");
+        cluster.wait_for_archived(&cluster.switch_wal());
+        durable::sync_file_system(&self.work)
     }
 
     fn conditions(&self, dataset: &Dataset, group: Group) -> io::Result<Conditions> {
         let version = |peer| self.tools.iter().find(|tool| tool.peer == peer).map(|tool| tool.version.clone());
         let data = match group.data {
             Data::Wal => files::extent_of(&dataset.segments()?)?,
-            Data::Mixed | Data::Files => files::extent(&dataset.relations())?,
+            Data::Mixed | Data::Files | Data::Changes => files::extent(&dataset.relations())?,
         };
         Ok(Conditions {
             measured_at: pgark_system::clock::now(),
@@ -63,4 +82,11 @@ impl Bench {
             data,
         })
     }
+}
+
+/// Has the server archive with `command` from now on.
+pub(crate) fn archive_with(cluster: &Cluster, command: &str) {
+    let quoted = command.replace('\'', "''");
+    cluster.sql(&format!("alter system set archive_command = '{quoted}'; select pg_reload_conf()"));
+    cluster.wait_for_sql("show archive_command", command);
 }

@@ -4,10 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
-use pgark_system::durable;
 use pgark_testkit::Cluster;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, archive_with};
 use crate::dataset::Dataset;
 use crate::files;
 use crate::group::{Peer, Storage, Task};
@@ -65,18 +64,18 @@ impl<'a> ClusterGroup<'a> {
     }
 
     fn measure_backup(&mut self, tool: &'a Tool) -> io::Result<Repository<'a>> {
-        self.settle()?;
+        self.bench.settle(self.cluster)?;
         let repository = Repository::create(self.bench, tool, self.storage, self.cluster)?;
-        self.archive_with(&repository.archive_command());
+        archive_with(self.cluster, &repository.archive_command());
         files::chill(self.cluster.data_directory())?;
         self.recorder.measure_at(repository.place(), Task::Backup, tool.peer, &mut repository.backup())?;
-        self.archive_with("true");
+        archive_with(self.cluster, "true");
         self.recorder.note_stored(Task::Backup, tool.peer, repository.place().extent()?);
         Ok(repository)
     }
 
     fn measure_base_backup(&mut self) -> io::Result<()> {
-        self.settle()?;
+        self.bench.settle(self.cluster)?;
         files::remove(&self.target())?;
         files::chill(self.cluster.data_directory())?;
         let mut command: Command = self.cluster.client("pg_basebackup");
@@ -97,19 +96,6 @@ impl<'a> ClusterGroup<'a> {
         files::chill(&target)?;
         repository.place().chill()?;
         self.recorder.measure_at(repository.place(), Task::DeltaRestore, peer, &mut repository.restore(&target, true))
-    }
-
-    /// Leaves the server nothing to write and nothing to archive, so that every backup finds the same.
-    fn settle(&self) -> io::Result<()> {
-        self.cluster.sql("checkpoint");
-        self.cluster.wait_for_archived(&self.cluster.switch_wal());
-        durable::sync_file_system(&self.bench.work)
-    }
-
-    fn archive_with(&self, command: &str) {
-        let quoted = command.replace('\'', "''");
-        self.cluster.sql(&format!("alter system set archive_command = '{quoted}'; select pg_reload_conf()"));
-        self.cluster.wait_for_sql("show archive_command", command);
     }
 
     /// Where a restore goes, or a copy by `pg_basebackup`.

@@ -12,16 +12,19 @@ pub(crate) enum Data {
     Files,
     /// Segments of WAL.
     Wal,
+    /// What [`Data::Mixed`] is, and changes between backups.
+    Changes,
 }
 
 impl Data {
-    pub(crate) const ALL: [Self; 3] = [Self::Mixed, Self::Files, Self::Wal];
+    pub(crate) const ALL: [Self; 4] = [Self::Mixed, Self::Files, Self::Wal, Self::Changes];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Mixed => "mixed",
             Self::Files => "files",
             Self::Wal => "wal",
+            Self::Changes => "changes",
         }
     }
 }
@@ -53,9 +56,11 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// All groups, in the order in which they are measured and reported.
+    /// All groups, in the order in which they are measured and reported. How much of a change is stored does not depend
+    /// on where, so that it is measured in one place.
     pub(crate) fn all() -> Vec<Self> {
-        Storage::ALL.iter().flat_map(|&storage| Data::ALL.map(|data| Self { data, storage })).collect()
+        let groups = Storage::ALL.iter().flat_map(|&storage| Data::ALL.map(|data| Self { data, storage }));
+        groups.filter(|group| (group.data, group.storage) != (Data::Changes, Storage::S3)).collect()
     }
 
     pub(crate) fn name(self) -> String {
@@ -73,6 +78,12 @@ impl Group {
 pub(crate) enum Task {
     /// A full backup into an empty repository.
     Backup,
+    /// An incremental backup after few pages have changed.
+    Incremental,
+    /// A full backup after another one, with nothing changed between them.
+    UnchangedFull,
+    /// One of many full backups, with few pages changed between them.
+    DailyFull,
     /// A restore into a directory that does not exist.
     Restore,
     /// A restore with `--delta` into a directory that needs no change.
@@ -84,12 +95,23 @@ pub(crate) enum Task {
 }
 
 impl Task {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Backup, Self::Restore, Self::DeltaRestore, Self::ArchivePush, Self::ArchiveGet];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Backup,
+        Self::Incremental,
+        Self::UnchangedFull,
+        Self::DailyFull,
+        Self::Restore,
+        Self::DeltaRestore,
+        Self::ArchivePush,
+        Self::ArchiveGet,
+    ];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Backup => "full backup",
+            Self::Incremental => "incremental backup, 1 % changed",
+            Self::UnchangedFull => "second full backup, nothing changed",
+            Self::DailyFull => "daily full backup, 1 % changed a day",
             Self::Restore => "restore",
             Self::DeltaRestore => "delta restore, nothing changed",
             Self::ArchivePush => "archive-push, one segment",
@@ -123,7 +145,7 @@ mod tests {
 
     #[test]
     fn every_group_is_found_by_its_name() {
-        assert_eq!(Group::all().len(), 6);
+        assert_eq!(Group::all().len(), 7);
         for group in Group::all() {
             assert_eq!(Group::parse(&group.name()), Ok(group));
         }

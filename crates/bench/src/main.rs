@@ -4,6 +4,7 @@
 mod archive_group;
 mod arguments;
 mod bench;
+mod change_group;
 mod cluster_group;
 mod dataset;
 mod files;

@@ -47,6 +47,12 @@ impl Place {
         files::extent(self.directory())
     }
 
+    /// What is stored in a directory, but for what is in its directory `left_out`.
+    pub(crate) fn extent_without(&self, left_out: &str) -> io::Result<Extent> {
+        let (all, without) = (self.extent()?, files::extent(&self.directory().join(left_out))?);
+        Ok(Extent { files: all.files - without.files, bytes: all.bytes - without.bytes })
+    }
+
     /// Takes all that is stored out of the page cache.
     pub(crate) fn chill(&self) -> io::Result<()> {
         files::chill(self.directory())

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::Command;
 
-use crate::files::Extent;
+use crate::files::{ChangedPages, Extent};
 use crate::group::{Data, Group, Peer, Task};
 use crate::limits::Limits;
 use crate::measure::{Cost, measure};
@@ -19,7 +19,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(group: Group, conditions: Conditions) -> Self {
-        Self { result: GroupResult { group, conditions, series: Vec::new(), limits: Vec::new() } }
+        Self { result: GroupResult { group, conditions, series: Vec::new(), limits: Vec::new(), changed: Vec::new() } }
     }
 
     /// Runs `command`, which is how `peer` does `task` with a repository at `place`, and keeps what it cost.
@@ -64,6 +64,11 @@ impl Recorder {
     /// Notes what the repository of `peer` holds after a task.
     pub(crate) fn note_stored(&mut self, task: Task, peer: Peer, stored: Extent) {
         self.result.note_stored(task, peer, stored);
+    }
+
+    /// Notes how many pages of the cluster have changed before a backup.
+    pub(crate) fn note_changed(&mut self, changed: ChangedPages) {
+        self.result.changed.push(changed);
     }
 
     pub(crate) fn note_limits(&mut self, limits: Limits) {

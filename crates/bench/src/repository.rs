@@ -8,8 +8,8 @@ use fs_err as fs;
 use pgark_testkit::{Cluster, as_test_user, give_to_test_user, run};
 
 use crate::bench::Bench;
-use crate::files;
-use crate::group::Storage;
+use crate::files::{self, Extent};
+use crate::group::{Peer, Storage};
 use crate::place::Place;
 use crate::tool::{COMPRESSION_LEVEL, Tool, WORKERS};
 
@@ -60,6 +60,19 @@ impl<'a> Repository<'a> {
         self.command(&["--type=full", "backup"])
     }
 
+    /// What is stored of backups, without the WAL.
+    pub(crate) fn stored_backups(&self) -> io::Result<Extent> {
+        let archive = match self.tool.peer {
+            Peer::Pgark => format!("stanza/{STANZA}/wal"),
+            Peer::PgBackRest | Peer::PgBaseBackup => "archive".to_owned(),
+        };
+        self.place.extent_without(&archive)
+    }
+
+    pub(crate) fn incremental_backup(&self) -> Command {
+        self.command(&["--type=incr", "backup"])
+    }
+
     pub(crate) fn restore(&self, target: &Path, delta: bool) -> Command {
         let target = format!("--pg1-path={}", target.display());
         let mut command = self.command(&["restore", &target]);
@@ -102,7 +115,7 @@ impl<'a> Repository<'a> {
     fn configuration(&self, cluster: &Cluster) -> String {
         let below = |name: &str| self.directory.join(name).display().to_string();
         format!(
-            "[global]\n{place}{own}compress-type=zst\ncompress-level={COMPRESSION_LEVEL}\nprocess-max={WORKERS}\n\
+            "[global]\n{place}{own}repo1-retention-full=99\ncompress-type=zst\ncompress-level={COMPRESSION_LEVEL}\nprocess-max={WORKERS}\n\
              start-fast=y\nlog-level-console=warn\nlog-level-file=off\n\
              log-path={log}\nlock-path={lock}\nspool-path={spool}\n\n\
              [{STANZA}]\npg1-path={data}\npg1-socket-path={socket}\npg1-port={port}\npg1-user=postgres\n",

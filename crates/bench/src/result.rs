@@ -7,7 +7,7 @@ use fs_err as fs;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::files::Extent;
+use crate::files::{ChangedPages, Extent};
 use crate::group::{Group, Peer, Task};
 use crate::limits::Limits;
 use crate::machine::Machine;
@@ -22,6 +22,9 @@ pub(crate) struct GroupResult {
     /// What the machine can do with the same data, once for each repetition.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) limits: Vec<Limits>,
+    /// How many pages had changed, each time that the cluster was changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) changed: Vec<ChangedPages>,
 }
 
 /// Under what conditions a group was measured.

@@ -36,12 +36,12 @@ impl Tool {
         Ok(Self { peer, program: copy, version })
     }
 
-    /// What only this program has to be told: the settings that are best for it, and those it warns without.
+    /// What only this program has to be told: the settings that are best for it.
     pub(crate) fn own_settings(&self) -> &'static str {
         match (self.peer, self.minor_version()) {
             // Small files bundled, as pgark's packs do; block incremental backup is there from 2.46 on.
-            (Peer::PgBackRest, Some(..46)) => "repo1-retention-full=2\nrepo1-bundle=y\n",
-            (Peer::PgBackRest, _) => "repo1-retention-full=2\nrepo1-bundle=y\nrepo1-block=y\n",
+            (Peer::PgBackRest, Some(..46)) => "repo1-bundle=y\n",
+            (Peer::PgBackRest, _) => "repo1-bundle=y\nrepo1-block=y\n",
             _ => "",
         }
     }

@@ -85,6 +85,24 @@ fn load_table(cluster: &Cluster, table: &Table, quick: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Updates the first row of every so many pages of each table, in other pages each round. With the pages of indexes that this changes too, and
+/// those where the new rows go, it comes to about one page of a hundred.
+pub(crate) fn change(cluster: &Cluster, round: usize) {
+    const PAGES_APART: usize = 220;
+    for (table, assignment) in [
+        ("orders", "total = total + 1"),
+        ("events", "document = document || '{\"seen\": true}'"),
+        // The array is stored anew, in other pages than the row.
+        ("embeddings", "embedding = embedding[2:] || embedding[1]"),
+    ] {
+        let first = round * 7 % PAGES_APART;
+        cluster.sql(&format!(
+            "update {table} set {assignment} where ctid = any(array(select format('(%s,1)', page)::tid \
+             from generate_series({first}, pg_relation_size('{table}') / 8192 - 1, {PAGES_APART}) page))"
+        ));
+    }
+}
+
 /// Number of rows and a hash over all of them, for each table.
 pub(super) fn content(cluster: &Cluster) -> String {
     let queries = TABLES.map(|Table { name, .. }| {

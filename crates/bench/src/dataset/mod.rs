@@ -4,6 +4,8 @@ mod files;
 mod mixed;
 mod wal;
 
+pub(crate) use mixed::change;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,6 +39,18 @@ impl Dataset {
         durable::sync_file_system(&directory)?;
         fs::write(content_path(&directory), &content)?;
         Ok(Self { data, directory, content })
+    }
+
+    /// Copies the cluster into a new directory, where it may be changed.
+    pub(crate) fn copy(&self, directory: &Path) -> Self {
+        progress::tell(&format!("copying the cluster '{}'", self.directory.display()));
+        run(Command::new("cp").arg("--archive").arg(&self.directory).arg(directory)).expect_success();
+        Self { data: self.data, directory: directory.to_owned(), content: self.content.clone() }
+    }
+
+    /// What is in the tables now, so that [`Dataset::expect_restored`] expects it.
+    pub(crate) fn note_content(&mut self, cluster: &Cluster) {
+        self.content = content(self.data, cluster);
     }
 
     /// Starts the cluster.
@@ -88,7 +102,7 @@ fn content_path(directory: &Path) -> PathBuf {
 /// What is in the tables, as text: equal for clusters with equal data.
 fn content(data: Data, cluster: &Cluster) -> String {
     match data {
-        Data::Mixed => mixed::content(cluster),
+        Data::Mixed | Data::Changes => mixed::content(cluster),
         Data::Files => files::content(cluster),
         // Segments are compared byte by byte.
         Data::Wal => String::new(),
@@ -103,7 +117,7 @@ fn build(data: Data, quick: bool, server: &Server, directory: &Path) -> io::Resu
     configure_for_loading(&cluster);
     cluster.start();
     match data {
-        Data::Mixed => mixed::load(&cluster, quick)?,
+        Data::Mixed | Data::Changes => mixed::load(&cluster, quick)?,
         Data::Files => files::load(&cluster, quick),
         Data::Wal => wal::load(&mut cluster, directory)?,
     }

@@ -38,6 +38,7 @@ fn heading(result: &GroupResult) -> String {
         Data::Mixed => "rows, JSON and vectors",
         Data::Files => "small files",
         Data::Wal => "WAL",
+        Data::Changes => "rows, JSON and vectors, some of which change",
     };
     let place = match result.group.storage {
         Storage::Disk => "local disk",
@@ -58,7 +59,19 @@ fn group(result: &GroupResult) -> String {
     }
     text.push('\n');
     text.push_str(&limits(result));
+    text.push_str(&changed(result));
     text
+}
+
+/// How many pages changed between backups.
+#[expect(clippy::cast_precision_loss, reason = "for people to read")]
+fn changed(result: &GroupResult) -> String {
+    if result.changed.is_empty() {
+        return String::new();
+    }
+    let shares = result.changed.iter().map(|pages| 100.0 * pages.changed as f64 / pages.all.max(1) as f64);
+    let Spread { least, median, greatest } = Spread::of(shares.collect());
+    format!("Of the pages of the cluster {median:.2} % had changed each time ({least:.2} - {greatest:.2} %).\n\n")
 }
 
 /// A line of the table: one program at one task, and how pgark compares with it.
