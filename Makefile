@@ -1,6 +1,6 @@
 # Everything a developer runs. `make` lists it.
 
-.PHONY: help setup setup-tools setup-servers setup-moto build lint test bench demo fuzz reference clean
+.PHONY: help setup setup-tools setup-servers setup-moto build lint test property bench demo fuzz reference clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -31,6 +31,10 @@ lint: setup-tools ## check formatting, lints, dependencies, the reference and sc
 test: setup ## run all tests against real servers
 	cargo test --workspace --locked --doc --quiet
 	cargo nextest run --workspace --locked
+
+property: setup ## run scripts made by chance against real clusters; RUNS=50 on each version, MAJOR=17 on that one
+	PGARK_PROPERTY_RUNS=$(or $(RUNS),5) cargo nextest run --locked --profile property --package pgark --test property \
+		--run-ignored only many_scripts_on_$(MAJOR)
 
 bench: build ## measure side by side with pgBackRest; QUICK=1 for a tenth of the data, ARGS=--help for more
 	scripts/bench $(if $(QUICK),--quick) $(ARGS)

@@ -27,7 +27,8 @@ impl Cluster {
         self.try_sql_in("postgres", sql)
     }
 
-    fn try_sql_in(&self, database: &str, sql: &str) -> Result<String, String> {
+    /// As [`Cluster::try_sql`], in the database `database`.
+    pub fn try_sql_in(&self, database: &str, sql: &str) -> Result<String, String> {
         let mut psql = self.client("psql");
         psql.args(["-XAtq", "--set=ON_ERROR_STOP=1", "--dbname", database, "--file=-"]);
         let finished = run_with_input(&mut psql, sql.as_bytes());
