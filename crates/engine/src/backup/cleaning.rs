@@ -56,6 +56,9 @@ pub fn rewrites(
 }
 
 #[cfg(test)]
+mod year;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
@@ -81,19 +84,19 @@ mod tests {
         map
     }
 
-    fn cleaned(map: &PageMap, read: &[std::ops::Range<u32>], pages: u32) -> String {
-        let read = read.iter().cloned().collect();
+    fn cleaned(map: &PageMap, read: std::ops::Range<u32>, pages: u32) -> String {
+        let read = std::iter::once(read).collect();
         rewrites(map, &read, pages, &|_| false, &mut |_, _| Some(16)).to_string()
     }
 
     #[test]
     fn the_rest_of_a_frame_moves_when_it_is_less_than_half() {
         let whole = map(&[run(48, 0, 0)]);
-        assert_eq!(cleaned(&whole, &[16..24], 48), "none");
-        assert_eq!(cleaned(&whole, &[16..25], 48), "16-31", "what is read is among them: it is stored whatever it is");
-        assert_eq!(cleaned(&whole, &[0..16], 48), "none", "nothing is left to move");
-        assert_eq!(cleaned(&whole, &[], 39), "32-38", "the file was cut off in a frame");
-        assert_eq!(cleaned(&whole, &[], 40), "none");
+        assert_eq!(cleaned(&whole, 16..24, 48), "none");
+        assert_eq!(cleaned(&whole, 16..25, 48), "16-31", "what is read is among them: it is stored whatever it is");
+        assert_eq!(cleaned(&whole, 0..16, 48), "none", "nothing is left to move");
+        assert_eq!(cleaned(&whole, 0..0, 39), "32-38", "the file was cut off in a frame");
+        assert_eq!(cleaned(&whole, 0..0, 40), "none");
     }
 
     #[test]

@@ -146,7 +146,7 @@ proptest! {
         if read.is_empty() {
             return Ok(());
         }
-        prop_assert_eq!(map.page_count() as usize, now.len());
+        prop_assert_eq!(map.page_count(), now.len() as u64);
         prop_assert_eq!(room.content(&map, content.len()), &content[..]);
         let is_zero = |page: &usize| now[*page] == 0;
         let to_store = changed.union(&rewritten).filter(|page| !is_zero(page)).count();
