@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use pgark_testkit::{Cluster, Finished, Server, Stop, faults, run};
 
-use crate::common::Site;
 use crate::common::restoring::comparable;
+use crate::common::{Site, SiteBuilder};
 
 /// Takes a backup; gives its label and what was said.
 #[track_caller]
@@ -69,6 +69,11 @@ fn change_much(cluster: &Cluster) {
     cluster.sql("vacuum");
 }
 
+/// A site whose server changes nothing by itself: a free space map that autovacuum has written would differ.
+fn resting_site(server: &Server) -> SiteBuilder {
+    Site::builder(server).setting("autovacuum", "off")
+}
+
 fn create_tables(cluster: &Cluster) {
     cluster.sql("create table still as select n id, md5(n::text) filler from generate_series(1, 60000) n");
     cluster.sql("create table scattered as select n id, md5(n::text) filler from generate_series(1, 60000) n");
@@ -98,7 +103,7 @@ fn assert_same(one: &Path, other: &Path) {
 
 fn an_incremental_backup_is_what_a_full_one_would_be(major: u32) {
     let server = Server::get(major);
-    let site = Site::start(&server);
+    let site = resting_site(&server).start();
     create_tables(&site.cluster);
     let (full, _) = backup(&site, &["--type=full"]);
     let mut labels = vec![full.clone()];
@@ -147,7 +152,7 @@ fn an_incremental_backup_is_what_a_full_one_would_be_on_18() {
 
 #[test]
 fn a_backup_costs_what_has_changed() {
-    let site = Site::start(&Server::get(17));
+    let site = resting_site(&Server::get(17)).start();
     site.cluster.pgbench_init(5);
     site.cluster.sql("vacuum");
     let (full, _) = backup(&site, &["--type=full"]);
@@ -170,7 +175,7 @@ fn a_backup_costs_what_has_changed() {
 
 #[test]
 fn pages_that_change_by_no_wal_are_told_of() {
-    let mut site = Site::start(&Server::get(17));
+    let mut site = resting_site(&Server::get(17)).start();
     site.cluster.sql("create table one as select n id, md5(n::text) filler from generate_series(1, 20000) n");
     site.cluster.sql("vacuum freeze one");
     backup(&site, &["--type=full"]);
@@ -199,7 +204,7 @@ fn pages_that_change_by_no_wal_are_told_of() {
 
 #[test]
 fn what_is_lost_in_the_repository_is_stored_anew() {
-    let site = Site::start(&Server::get(17));
+    let site = resting_site(&Server::get(17)).start();
     create_tables(&site.cluster);
     let (full, _) = backup(&site, &["--type=full", "--process-max=2"]);
     site.cluster.sql("update scattered set filler = 'x' where id % 1000 = 0");
@@ -216,8 +221,7 @@ fn what_is_lost_in_the_repository_is_stored_anew() {
     assert_ne!(lost.code(), Some(0), "the first backup needs the pack");
 
     // A pack whose end is damaged can't be compared with.
-    let newest =
-        site.objects("/pack/").into_iter().max_by_key(|path| fs::metadata(path).map(|data| data.len()).unwrap_or(0));
+    let newest = site.objects("/pack/").into_iter().max_by_key(|path| fs::metadata(path).map_or(0, |data| data.len()));
     let newest = newest.expect("there are packs");
     let length = fs::metadata(&newest).expect("the pack is there").len();
     faults::flip_byte(&newest, length - 20);
@@ -231,7 +235,7 @@ fn what_is_lost_in_the_repository_is_stored_anew() {
 
 #[test]
 fn a_backup_without_one_before_it_is_full() {
-    let mut site = Site::start(&Server::get(17));
+    let mut site = resting_site(&Server::get(17)).start();
     for kind in ["incr", "diff"] {
         let (label, said) = backup(&site, &[&format!("--type={kind}")]);
         if kind == "incr" {
@@ -273,7 +277,7 @@ fn kill_backup(site: &Site, packs: usize) {
 
 #[test]
 fn what_a_killed_backup_has_stored_is_taken_over() {
-    let site = Site::builder(&Server::get(17)).wal_segment_size_mib(16).start();
+    let site = resting_site(&Server::get(17)).wal_segment_size_mib(16).start();
     create_large_table(&site.cluster);
     kill_backup(&site, 1);
     let (fresh, said) = backup(&site, &["--type=full", "--no-resume"]);
@@ -301,7 +305,7 @@ fn what_a_killed_backup_has_stored_is_taken_over() {
 
 #[test]
 fn a_backup_that_is_killed_anywhere_can_be_taken_again() {
-    let site = Site::start(&Server::get(15));
+    let site = resting_site(&Server::get(15)).start();
     create_tables(&site.cluster);
     backup(&site, &["--type=full"]);
     let stanza = format!("--stanza={}", common::STANZA);
@@ -330,7 +334,7 @@ fn labels(site: &Site) -> Vec<String> {
 /// Page maps thin out with every backup; what a restore fetches for the last one must not grow with their number.
 #[test]
 fn many_backups_keep_the_last_one_compact() {
-    let site = Site::start(&Server::get(17));
+    let site = resting_site(&Server::get(17)).start();
     site.cluster.sql("create table busy as select n id, md5(n::text) filler from generate_series(1, 100000) n");
     backup(&site, &["--type=full"]);
     for round in 0..12 {

@@ -44,7 +44,7 @@ fn backups_are_shown() {
     site.cluster.sql(&format!("create tablespace extra location '{}'", tablespace.display()));
     site.cluster.sql("create table t tablespace extra as select generate_series(1, 1000) n");
     let first = site.backup(&[]);
-    let second = site.backup(&["--annotation=reason=upgrade"]);
+    let second = site.backup(&["--annotation=reason=upgrade", "--no-reuse"]);
     assert!(first < second);
     let mut transcript = Transcript::default();
     transcript.add("all", 0, info(&site, &[]));
@@ -179,7 +179,7 @@ fn the_moments_that_can_be_reached_are_shown() {
     assert_eq!(parted["missing"][0]["by-retention"], false, "{parted}");
     assert_eq!(parted["window"].as_array().unwrap().len(), 1, "{parted}");
     assert!(parted["window"][0]["timestamp"]["stop"].as_i64().unwrap() <= stop);
-    let second = site.backup(&[]);
+    let second = site.backup(&["--no-reuse"]);
     let again = reachable(&site);
     let backups: Vec<_> = again["window"].as_array().unwrap().iter().map(|window| &window["backup"]).collect();
     assert_eq!(backups, [&serde_json::json!(first), &serde_json::json!(second)], "{again}");

@@ -163,7 +163,7 @@ fn whoever_waits_for_the_network_ends_on_a_signal() {
     let site = in_s3(&server, &s3).global("compress-type=none\nrepo1-storage-upload-chunk-size=5MiB").start();
     site.backup(&[]);
     let slow = ["--network-limit=64KiB", "--log-level-console=info"];
-    let backup = start(&site, &[&slow[..], &["--type=full", "backup"]].concat());
+    let backup = start(&site, &[&slow[..], &["--type=full", "--no-reuse", "backup"]].concat());
     wait_until("the backup to send a part", || s3.unfinished_uploads() > 0);
     assert_ends_at_once(backup);
     assert_eq!(s3.unfinished_uploads(), 0, "an upload was left");

@@ -81,9 +81,13 @@ fn nobody_has_to_read_the_console() {
 
 #[test]
 fn what_is_odd_in_the_configuration_is_warned_of() {
-    let site = Site::builder(&Server::get(17)).global("bogus=1").global("expire-auto=n").start();
+    let site = Site::builder(&Server::get(17))
+        .global("bogus=1")
+        .global("repo1-retention-full=9")
+        .global("archive-copy=y")
+        .start();
     let finished = site.pgark(&["--type=full", "backup"]).expect_success();
     assert_eq!(finished.stdout.matches("P00   WARN: ").count(), 2, "{}", finished.report());
     assert!(finished.stdout.contains("bogus"), "{}", finished.report());
-    assert!(finished.stdout.contains("expire-auto"), "{}", finished.report());
+    assert!(finished.stdout.contains("archive-copy"), "{}", finished.report());
 }

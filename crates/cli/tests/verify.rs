@@ -105,8 +105,15 @@ fn assert_found(site: &Site, name: &str) {
 
 /// The report without numbers that depend on how much the server happens to write.
 fn steady(text: &str) -> String {
-    let counts =
-        ["total WAL checked: ", "WAL: ", "verified now: ", " of ", "total files checked: ", "total valid files: "];
+    let counts = [
+        "total WAL checked: ",
+        "WAL: ",
+        " files: ",
+        "verified now: ",
+        " of ",
+        "total files checked: ",
+        "total valid files: ",
+    ];
     let members = ["\"bytes\": ", "\"checked\": ", "\"total\": ", "\"valid\": "];
     let mut steady = text.to_owned();
     for before in counts.into_iter().chain(members) {
@@ -358,7 +365,8 @@ fn findings_are_shown_in_every_form() {
         site.objects("/wal/").into_iter().filter(|path| path.file_name().unwrap().len() == 24).collect();
     fs::remove_file(&segments[segments.len() - 2]).unwrap();
     let pack = &site.objects("/pack/")[0];
-    faults::flip_byte(pack, 5000);
+    // Where it is damaged inside, and which files that hits, differs from run to run.
+    faults::flip_byte(pack, fs::metadata(pack).unwrap().len() - 1);
     let mut transcript = Transcript::default();
     transcript.add("text", 26, site.pgark(&["verify", "--output=text"]));
     transcript.add("verbose", 26, site.pgark(&["verify", "--output=text", "--verbose"]));

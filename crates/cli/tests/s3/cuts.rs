@@ -98,7 +98,7 @@ fn a_backup_is_complete_wherever_the_connection_breaks_off() {
     place.site.cluster.sql("create table numbers as select generate_series(1, 1000) as number");
     place.is_given_up(&["backup", "--type=full"], 101);
     let mut labels = Vec::new();
-    place.at_several_places(|_| labels.push(place.site.backup(&[])));
+    place.at_several_places(|_| labels.push(place.site.backup(&["--no-reuse"])));
     let info = place.site.pgark(&["info"]).expect_success();
     assert_eq!(info.stdout.matches("full backup: ").count(), labels.len(), "{}", info.report());
     assert!(!place.s3.keys().iter().any(|key| key.contains("/session/")), "a session was left");

@@ -123,7 +123,7 @@ fn a_repository_in_s3_is_expired() {
     let site = in_moto(Site::builder(&server), 1, &moto).global("repo1-retention-full=1").start();
     site.cluster.sql("create table numbers as select generate_series(1, 1000) as number");
     site.backup(&[]);
-    let label = site.backup(&[]);
+    let label = site.backup(&["--no-reuse"]);
     site.pgark(&["expire"]).expect_success();
     let lines = |arguments: &[&str]| -> Vec<String> {
         let finished = run(&mut site.command(arguments)).expect_success();

@@ -72,9 +72,8 @@ fn command_lines_that_are_refused() {
 #[test]
 fn what_is_not_available_yet() {
     let lines = [
-        "verify",
-        "ver --set=x",
         "server",
+        "serv --tls-server-port=1",
         "server-ping",
         "backup --stanza=demo --pg1-path=/pg --archive-copy",
         "restore --stanza=demo --pg1-path=/pg --repo-target-time=2026-11-22",

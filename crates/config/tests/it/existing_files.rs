@@ -186,4 +186,5 @@ fn an_environment_of_a_container_works() {
     assert_eq!(push.warnings(), [] as [&str; 0]);
     let backup = machine.run("backup");
     assert_eq!(backup.warnings(), [] as [&str; 0]);
+    assert_eq!(backup.integer(option::REPO_RETENTION_FULL.at(1)), 2);
 }

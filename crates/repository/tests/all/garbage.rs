@@ -316,7 +316,9 @@ fn what_is_left(storage: &Arc<dyn Storage>) -> BTreeSet<String> {
             assert!(packs.contains_key(pack), "pack {pack} of {label} is lost");
         }
     }
-    let names = objects(&**storage).into_iter().map(|(name, _)| name.to_string());
+    // The names of notes are made anew each time.
+    let shown = |name: String| name.split_once("/note/").map_or(name.clone(), |(backup, _)| format!("{backup}/note"));
+    let names = objects(&**storage).into_iter().map(|(name, _)| shown(name.to_string()));
     names.filter(|name| ["/pack/", "/backup/"].iter().any(|part| name.contains(part))).collect()
 }
 
@@ -331,7 +333,9 @@ fn an_expire_that_is_killed_at_any_operation_is_gone_on_with() {
     let finish = |storage: &Arc<dyn Storage>| {
         // The dead session of the killed one is waited for six hours: it blocks nobody but another expire.
         let repository = Repository::open(Arc::clone(storage), &Encryption::None).unwrap();
-        (0..3).for_each(|_| drop(expire_once(&repository, &[FULL]).unwrap()));
+        for _ in 0..3 {
+            expire_once(&repository, &[FULL]).unwrap();
+        }
         what_is_left(storage)
     };
     let whole = finish(&memory());
@@ -349,7 +353,7 @@ fn an_expire_that_is_killed_at_any_operation_is_gone_on_with() {
         }
         step += 1;
     }
-    assert!(step > 30, "{step}");
+    assert!(step > 20, "{step}");
 }
 
 #[test]

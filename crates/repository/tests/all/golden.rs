@@ -118,6 +118,7 @@ fn the_log_of_garbage_is_what_the_page_says() {
 fn the_page_says_what_is_written_today() {
     for room in crate::room::Room::all() {
         sample::write(&room.repository).unwrap();
+        sample::write_garbage(&room.repository).unwrap();
         let objects = bytes(&*room.storage);
         let book = Book::open(&objects, room.name.starts_with("encrypted").then_some(PASSPHRASE));
         for (name, object) in &objects {

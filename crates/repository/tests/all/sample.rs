@@ -68,7 +68,6 @@ fn checked() -> Checked {
 /// Writes a repository in which somebody takes a backup while an expire is at work.
 pub(crate) fn write_garbage(repository: &Repository) -> Result<()> {
     let stanza = &stanza();
-    repository.add_cluster(stanza, &cluster())?;
     let pack = |session: u8, number| PackId { session: Ulid::from_bytes([session; 16]), number };
     let mut log = Log::default();
     for (kind, packs) in [

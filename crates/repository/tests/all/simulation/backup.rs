@@ -10,6 +10,7 @@ use pgark_storage::PutMode;
 use super::world::{Actor, Flaw, Next, StepResult, World};
 use crate::backups::document;
 use crate::draft::{Draft, DraftBlock};
+use crate::sample::stanza;
 
 /// Bytes of every pack. What is in them does not matter here.
 const PACK_BYTES: &[u8] = b"pages";
@@ -55,7 +56,7 @@ impl BackupActor {
     /// Changes the session's document, as the engine does by the session that it holds.
     fn renew(&mut self, world: &World, change: impl FnOnce(&mut SessionDocument)) -> Result<(), Error> {
         change(&mut self.document);
-        let mut session = Session::resume(&world.repository, &world.stanza(), self.document.clone())?;
+        let mut session = Session::resume(&world.repository, &stanza(), self.document.clone())?;
         session.renew()
     }
 
@@ -65,7 +66,7 @@ impl BackupActor {
 
     /// Points at some packs of the newest backup, as one does whose pages have not changed.
     fn use_reference(&mut self, world: &World) -> Result<(), Error> {
-        let manifests = garbage::manifests(&world.repository, &world.stanza())?;
+        let manifests = garbage::manifests(&world.repository, &stanza())?;
         let Some(reference) = manifests.into_keys().next_back() else { return Ok(()) };
         self.renew(world, |document| document.relies_on = vec![reference.clone()])?;
         // Only what can be read after that is relied upon.
@@ -81,7 +82,7 @@ impl BackupActor {
     /// Points at packs of a backup that was broken off.
     fn adopt(&mut self, world: &World) -> Result<(), Error> {
         let at_work: BTreeSet<_> =
-            sessions(&world.repository, &world.stanza())?.into_iter().map(|session| session.id).collect();
+            sessions(&world.repository, &stanza())?.into_iter().map(|session| session.id).collect();
         let Some(orphan) =
             self.packs.keys().map(|pack| pack.session).find(|session| !at_work.contains(session) && world.below(2) > 0)
         else {
@@ -100,7 +101,7 @@ impl BackupActor {
             self.renew(world, |_| {})?;
         }
         let pack = PackId { session: self.document.id, number };
-        world.repository.storage().put(&names::pack(&world.stanza(), pack)?, PACK_BYTES, PutMode::Create)?;
+        world.repository.storage().put(&names::pack(&stanza(), pack)?, PACK_BYTES, PutMode::Create)?;
         self.needed.insert(pack);
         Ok(())
     }
@@ -117,7 +118,7 @@ impl BackupActor {
         let document = serde_json::to_vec(&document(&self.label)).unwrap();
         let blocks = [(35, &[][..]), (33, &[]), (34, &packs), (1, &document)];
         let blocks = blocks.into_iter().map(|(kind, plain)| DraftBlock::new(kind, plain)).collect();
-        let name = names::manifest(&world.stanza(), &self.label)?;
+        let name = names::manifest(&stanza(), &self.label)?;
         let draft = Draft::new(*b"PGARKMAN", world.repository.vault().repository(), blocks);
         Ok(world.repository.storage().put(&name, &draft.write(name.as_str()), PutMode::Create)?)
     }
@@ -127,7 +128,7 @@ impl BackupActor {
             return Ok(());
         }
         let seen = self.log.last();
-        let confirmed = garbage::confirm(&world.repository, &world.stanza(), &self.label, seen, &self.needed);
+        let confirmed = garbage::confirm(&world.repository, &stanza(), &self.label, seen, &self.needed);
         if matches!(confirmed, Err(Error::Withdrawn { .. })) {
             world.count(|summary| summary.withdrawn += 1);
         }
@@ -137,7 +138,7 @@ impl BackupActor {
 
 impl Actor for BackupActor {
     fn step(&mut self, world: &World) -> StepResult {
-        let (repository, stanza) = (&world.repository, world.stanza());
+        let (repository, stanza) = (&world.repository, stanza());
         self.stage = match self.stage {
             Stage::Begin => {
                 Session::begin_as(repository, &stanza, self.document.clone())?;

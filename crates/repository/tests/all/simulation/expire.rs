@@ -8,6 +8,7 @@ use pgark_repository::session::{Session, SessionDocument, SessionKind, Sessions,
 use pgark_repository::{Error, Label, PackId, names, removal};
 
 use super::world::{Actor, Flaw, Next, StepResult, World};
+use crate::sample::stanza;
 
 /// How many backups stay.
 const KEPT: usize = 2;
@@ -44,7 +45,7 @@ impl ExpireActor {
     }
 
     fn read(&mut self, world: &World) -> Result<(), Error> {
-        let manifests = garbage::manifests(&world.repository, &world.stanza())?;
+        let manifests = garbage::manifests(&world.repository, &stanza())?;
         self.newest = manifests.values().map(|manifest| manifest.modified).max();
         for label in manifests.into_keys() {
             match world.packs_of(&label) {
@@ -62,7 +63,7 @@ impl ExpireActor {
         let old: Vec<Label> = self.needs.keys().rev().skip(KEPT).filter(unpinned).cloned().collect();
         for label in old {
             world.give_up(&label);
-            removal::remove_backup(&world.repository, &world.stanza(), &label)?;
+            removal::remove_backup(&world.repository, &stanza(), &label)?;
             self.needs.remove(&label);
         }
         Ok(())
@@ -74,33 +75,33 @@ impl ExpireActor {
         let packs = garbage::unreferenced(&survey.packs, &needed, &survey.log, &survey.sessions, self.newest);
         if world.flaw == Some(Flaw::NoMark) {
             for pack in packs {
-                world.repository.storage().delete(&names::pack(&world.stanza(), pack)?)?;
+                world.repository.storage().delete(&names::pack(&stanza(), pack)?)?;
             }
             return Ok(());
         }
         let entry = NewEntry { kind: EntryKind::Mark, session: self.document.id, program: "pgark", packs: &packs };
-        survey.log.append(&world.repository, &world.stanza(), entry)
+        survey.log.append(&world.repository, &stanza(), entry)
     }
 
     fn tidy_up(&mut self, world: &World) -> Result<(), Error> {
         let survey = self.survey.as_mut().unwrap();
         let packs = survey.packs.keys().copied().collect();
         let done = garbage::done(&survey.log, &packs, &survey.sessions);
-        survey.log.remove(&world.repository, &world.stanza(), &done)?;
+        survey.log.remove(&world.repository, &stanza(), &done)?;
         for session in &survey.sessions.dead {
-            world.repository.storage().delete(&names::session(&world.stanza(), session.id)?)?;
+            world.repository.storage().delete(&names::session(&stanza(), session.id)?)?;
         }
         Ok(())
     }
 
     fn end(&self, world: &World) -> Result<(), Error> {
-        Ok(world.repository.storage().delete(&names::session(&world.stanza(), self.document.id)?)?)
+        Ok(world.repository.storage().delete(&names::session(&stanza(), self.document.id)?)?)
     }
 }
 
 impl Actor for ExpireActor {
     fn step(&mut self, world: &World) -> StepResult {
-        let (repository, stanza) = (&world.repository, world.stanza());
+        let (repository, stanza) = (&world.repository, stanza());
         let own = self.document.id;
         self.stage = match self.stage {
             Stage::Begin => {

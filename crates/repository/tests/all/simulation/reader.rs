@@ -8,6 +8,7 @@ use pgark_repository::session::{DEAD_AFTER, Session, SessionDocument, SessionKin
 use pgark_repository::{Error, Label, PackId, names};
 
 use super::world::{Actor, Next, StepResult, World};
+use crate::sample::stanza;
 
 enum Stage {
     Begin,
@@ -35,10 +36,10 @@ impl ReaderActor {
 
     /// Reads a pack, which must be there unless this reader was silent for too long.
     fn read(&mut self, world: &World) -> Result<(), Error> {
-        Session::resume(&world.repository, &world.stanza(), self.document.clone())?.renew()?;
+        Session::resume(&world.repository, &stanza(), self.document.clone())?.renew()?;
         let is_waited_for = |renewed| world.storage_time().duration_since(renewed) < DEAD_AFTER;
         let Some(pack) = self.unread.pop_first() else { return Ok(()) };
-        let found = world.repository.storage().head(&names::pack(&world.stanza(), pack)?)?;
+        let found = world.repository.storage().head(&names::pack(&stanza(), pack)?)?;
         assert!(
             found.is_some() || !is_waited_for(self.renewed),
             "pack {pack} of {} was lost while it was read",
@@ -51,7 +52,7 @@ impl ReaderActor {
 
 impl Actor for ReaderActor {
     fn step(&mut self, world: &World) -> StepResult {
-        let (repository, stanza) = (&world.repository, world.stanza());
+        let (repository, stanza) = (&world.repository, stanza());
         self.stage = match self.stage {
             Stage::Begin => {
                 let backups = garbage::manifests(repository, &stanza)?;

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use pgark_repository::garbage::{self, Log};
 use pgark_repository::manifest::Manifest;
 use pgark_repository::session::{DEAD_AFTER, SessionDocument, SessionKind, sessions};
-use pgark_repository::{Encryption, Error, Label, PackId, Repository, StanzaName};
+use pgark_repository::{Encryption, Error, Label, PackId, Repository};
 use ulid::Ulid;
 
 use super::backup::BackupActor;
@@ -20,8 +20,9 @@ use super::storage::{SimulatedStorage, enter};
 use crate::room::create;
 use crate::sample::stanza;
 
-/// How much happens in a run.
+/// How much happens in a run. What is harmed by a flaw is found sooner by long ones.
 const EVENTS: u32 = 120;
+const EVENTS_WITH_FLAW: u32 = 300;
 
 /// What is left out of the protocol, to see that it is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +132,8 @@ impl World {
     /// Runs this world to its end.
     pub(super) fn run(self: Rc<Self>) -> Summary {
         enter(Some(Rc::clone(&self)));
-        for event in 0..EVENTS {
+        let events = if self.flaw.is_some() { EVENTS_WITH_FLAW } else { EVENTS };
+        for event in 0..events {
             self.happen();
             if event % 4 == 0 {
                 self.check();
@@ -275,10 +277,6 @@ impl World {
             seen: None,
             adopts: Vec::new(),
         }
-    }
-
-    pub(super) fn stanza(&self) -> StanzaName {
-        stanza()
     }
 
     pub(super) fn label(&self) -> Label {
