@@ -39,7 +39,7 @@ pub struct Finding {
     pub backups: Vec<Label>,
     /// The backups that can be restored, but not recovered past it.
     pub cut_short: Vec<Label>,
-    /// The files of backups that it takes away, at most [`FILES_NAMED`] by name.
+    /// The files of backups that it takes away, at most `FILES_NAMED` by name.
     pub files: AffectedFiles,
 }
 
