@@ -91,13 +91,17 @@ pub(crate) fn extent_of(files: &[PathBuf]) -> io::Result<Extent> {
     Ok(extent)
 }
 
-/// Takes what lies below `directory` out of the page cache, so that it is read from the disk the next time.
+/// Takes what lies below `directory` out of the page cache, so that it is read from the disk the next time. A server may be
+/// at work there: a file that goes meanwhile is passed over.
 pub(crate) fn chill(directory: &Path) -> io::Result<()> {
     // What is not written yet can't be dropped.
     durable::sync_file_system(directory)?;
     for file in regular_files(directory)? {
-        let file = fs::File::open(file)?;
-        rustix::fs::fadvise(file.file(), 0, None, Advice::DontNeed)?;
+        match fs::File::open(file) {
+            Ok(file) => rustix::fs::fadvise(file.file(), 0, None, Advice::DontNeed)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
