@@ -1,6 +1,6 @@
 //! Reading the backups of a stanza: their documents, and which packs they need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use pgark_repository::manifest::{Entry, Manifest, PackUse};
@@ -21,7 +21,7 @@ enum Users {
 /// Which packs are needed by which backup alone.
 #[derive(Debug, Default)]
 struct Sharing {
-    packs: BTreeMap<PackId, (Users, u64)>,
+    packs: HashMap<PackId, (Users, u64)>,
 }
 
 impl Sharing {
