@@ -210,15 +210,18 @@ pub fn stored_sessions(repository: &Repository, stanza: &StanzaName) -> Result<V
     for entry in repository.storage().list_directory(Some(&directory))? {
         let (Some(id), EntryKind::Object(info)) = (names::ulid(&entry.name), &entry.kind) else { continue };
         let name = names::session(stanza, id)?;
-        match document::read(repository.storage(), repository.vault(), ObjectKind::Session, &name) {
-            Ok(document) => {
-                sessions.push(StoredSession { document: known(&name, document)?, modified: info.modified });
-            }
+        match read(repository, &name) {
+            Ok(document) => sessions.push(StoredSession { document, modified: info.modified }),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
     }
     Ok(sessions)
+}
+
+/// The document of the session that is the object `name`.
+pub(crate) fn read(repository: &Repository, name: &Key) -> Result<SessionDocument> {
+    known(name, document::read(repository.storage(), repository.vault(), ObjectKind::Session, name)?)
 }
 
 /// The document of a session, unless a newer program does there what this one does not know.
