@@ -14,6 +14,7 @@ use super::collector::{Collector, FileRead};
 use super::dispatch::{Decisions, UnderWay, dispatch};
 use super::packs::Packs;
 use super::reader::{Reader, Rules, TaskRead};
+use super::room::Room;
 use super::task::Task;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -41,8 +42,10 @@ pub(super) fn copy(
     let (under_way_sender, under_way) = bounded(FILES_UNDER_WAY);
     let (task_sender, tasks) = bounded(2 * workers);
     let (result_sender, results) = bounded(FILES_UNDER_WAY);
+    let room = Room::default();
     thread::scope(|scope| {
-        let walking = scope.spawn(|| dispatch(decisions, under_way_sender, task_sender));
+        let closing = room.closing();
+        let walking = scope.spawn(|| dispatch(decisions, &room, under_way_sender, task_sender));
         for worker in 1..=workers {
             let (tasks, results) = (tasks.clone(), result_sender.clone());
             let reader = Reader::new(packs, decisions.stock, rules);
@@ -52,7 +55,9 @@ pub(super) fn copy(
         }
         // Only the workers hold these from here on, so that each side sees when the other is gone.
         drop((tasks, result_sender));
-        let control_file = collect(under_way, results, collector, session)?;
+        let control_file = collect(under_way, results, &room, collector, session);
+        drop(closing);
+        let control_file = control_file?;
         match walking.join() {
             Ok(walked) => walked?,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -83,6 +88,7 @@ fn work(mut reader: Reader<'_, '_>, tasks: Receiver<Task>, results: Sender<TaskR
 fn collect(
     under_way: Receiver<UnderWay>,
     results: Receiver<TaskResult>,
+    room: &Room,
     collector: &mut Collector<'_, '_>,
     session: &mut Session<'_>,
 ) -> Result<Option<Entry>> {
@@ -103,7 +109,7 @@ fn collect(
             UnderWay::ControlFile(found) => control_file = Some(found),
             UnderWay::Gone(counts) => collector.release(&counts),
             UnderWay::Kept { found, old } => collector.keep_file(&found, old)?,
-            UnderWay::Read { found, file, tasks, map, old } => {
+            UnderWay::Read { found, file, tasks, map, old, room: taken } => {
                 let mut read = Some(FileRead::new(file.size, map));
                 for sequence in tasks {
                     let task = wait_for(sequence, &results, &mut waiting, &mut renew_if_due)?;
@@ -118,6 +124,7 @@ fn collect(
                     tracing::debug!("file '{}' was removed while the backup ran", file.path.display());
                     collector.release(&old.map_or_else(Vec::new, |old| old.counts));
                 }
+                room.give(taken);
             }
         }
     }

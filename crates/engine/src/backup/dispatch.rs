@@ -17,6 +17,7 @@ use super::cleaning;
 use super::entries::{OldEntries, PackCounts, counts, counts_of};
 use super::plan::{FilePlan, FoundFile, OldFile, expected, plan};
 use super::reference::Reference;
+use super::room::{self, Room};
 use super::stock::Stock;
 use super::tables::path_key;
 use super::task::{SourceFile, Task, cut};
@@ -65,6 +66,8 @@ pub(super) enum UnderWay {
         map: PageMap,
         /// What the reference has of it.
         old: Option<OldContent>,
+        /// The room that its maps take, to be given back.
+        room: usize,
     },
     /// What a file needed that is not there any more.
     Gone(PackCounts),
@@ -101,9 +104,14 @@ impl From<Error> for Stop {
 }
 
 /// Walks through the files, decides about each, and hands out what is to be read, in the order of the files.
-pub(super) fn dispatch(decisions: &Decisions<'_>, under_way: Sender<UnderWay>, tasks: Sender<Task>) -> Result<()> {
+pub(super) fn dispatch(
+    decisions: &Decisions<'_>,
+    room: &Room,
+    under_way: Sender<UnderWay>,
+    tasks: Sender<Task>,
+) -> Result<()> {
     let old = decisions.reference.map(OldEntries::of);
-    let mut dispatcher = Dispatcher { decisions, old, under_way, tasks, sequence: 0 };
+    let mut dispatcher = Dispatcher { decisions, old, room, under_way, tasks, sequence: 0 };
     let mut end = Ok(());
     walk(decisions.data_directory, &decisions.context, &mut |found| match found {
         Found::LeftOut(left_out) => {
@@ -127,6 +135,7 @@ pub(super) fn dispatch(decisions: &Decisions<'_>, under_way: Sender<UnderWay>, t
 struct Dispatcher<'backup> {
     decisions: &'backup Decisions<'backup>,
     old: Option<OldEntries<'backup>>,
+    room: &'backup Room,
     under_way: Sender<UnderWay>,
     tasks: Sender<Task>,
     sequence: u64,
@@ -174,10 +183,15 @@ impl Dispatcher<'_> {
         let Some(map) = self.old.as_mut().and_then(|entries| entries.map(&entry)) else {
             return Ok(self.read_new(found, now, None)?);
         };
+        let room = room::weight(&map);
+        if !self.room.take(room) {
+            return Err(Closed.into());
+        }
         old.counts = counts(&old.content, &map);
         self.complete(&mut plan, now, &map)?;
         tracing::trace!("file '{}': {plan}", found.path.display());
         if plan.read.is_empty() && is_same_size && !self.decisions.stock.must_move(&old.content) {
+            self.room.give(room);
             return Ok(self.send(UnderWay::Kept { found, old })?);
         }
         let file = self.source_file(&found, now);
@@ -186,7 +200,7 @@ impl Dispatcher<'_> {
         if tasks.is_empty() {
             map.cursor().copy(now.pages(), &mut rest);
         }
-        Ok(self.hand_out(found, file, tasks, rest, Some(old))?)
+        Ok(self.hand_out(found, file, tasks, rest, Some(old), room)?)
     }
 
     /// Reads a file whole, of which there is nothing to compare with.
@@ -194,7 +208,7 @@ impl Dispatcher<'_> {
         let plan = plan(now, None, true);
         let file = self.source_file(&found, now);
         let tasks = cut(&file, now.pages(), &plan, &PageMap::default(), self.sequence);
-        self.hand_out(found, file, tasks, PageMap::default(), old)
+        self.hand_out(found, file, tasks, PageMap::default(), old, 0)
     }
 
     fn source_file(&self, found: &FoundEntry, now: &FoundFile) -> Arc<SourceFile> {
@@ -213,10 +227,11 @@ impl Dispatcher<'_> {
         tasks: Vec<Task>,
         map: PageMap,
         old: Option<OldContent>,
+        room: usize,
     ) -> Result<(), Closed> {
         let first = self.sequence;
         self.sequence += tasks.len() as u64;
-        self.send(UnderWay::Read { found, file, tasks: first..self.sequence, map, old })?;
+        self.send(UnderWay::Read { found, file, tasks: first..self.sequence, map, old, room })?;
         tasks.into_iter().try_for_each(|task| self.tasks.send(task).map_err(|_| Closed))
     }
 

@@ -21,6 +21,7 @@ mod plan;
 mod prior;
 mod reader;
 mod reference;
+mod room;
 mod server;
 mod stock;
 mod tables;
