@@ -128,7 +128,19 @@ fn retention(configuration: &Configuration, key: u32) -> Retention {
         },
     };
     warn_of_gaps(&retention, key, full_type);
+    warn_of_history(configuration, key);
     retention
+}
+
+/// Warns where something is to be kept of backups that go: nothing is.
+fn warn_of_history(configuration: &Configuration, key: u32) {
+    let days = configuration.optional_integer(option::REPO_RETENTION_HISTORY.at(key));
+    if days.is_some_and(|days| days > 0) {
+        tracing::warn!(
+            "option 'repo{key}-retention-history' is set, but no history is kept of backups that are removed\n\
+             HINT: set it to 0, or take it out of the configuration, where pgBackRest does not read it too."
+        );
+    }
 }
 
 /// Warns where nothing says what may go.
