@@ -191,6 +191,16 @@ pub trait Storage: Send + Sync + Debug {
         Ok(())
     }
 
+    /// Removes the unfinished files below `prefix` that nobody has written to since `before`, by the storage's clock; gives
+    /// how many. Somebody may be writing there: one whose unfinished file is gone fails. An object store has no such files
+    /// that would have to be looked for.
+    ///
+    /// # Errors
+    /// What the storage says.
+    fn remove_unfinished(&self, _prefix: &Key, _before: Timestamp) -> Result<u64> {
+        Ok(0)
+    }
+
     /// Deletes one object; see [`Storage::delete_all`].
     ///
     /// # Errors
