@@ -1,6 +1,6 @@
 # Everything a developer runs. `make` lists it.
 
-.PHONY: help setup setup-tools setup-servers setup-moto build lint test property bench demo fuzz reference clean
+.PHONY: help setup setup-tools setup-servers setup-moto build lint test property bench huge demo fuzz reference clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,6 +38,9 @@ property: setup ## run scripts made by chance against real clusters; RUNS=50 on 
 
 bench: build ## measure side by side with pgBackRest; QUICK=1 for a tenth of the data, ARGS=--help for more
 	scripts/bench $(if $(QUICK),--quick) $(ARGS)
+
+huge: setup ## measure what a simulated cluster of ten terabytes takes; needs 4 GB of disk
+	cargo test --release --locked --package pgark --test huge -- --ignored --nocapture
 
 demo: build ## show a backup, a loss and a restore
 	scripts/demo
