@@ -241,7 +241,7 @@ fn unfinished_files_go_when_nobody_has_written_to_them_for_long() {
     for path in names.iter().chain([&beside]) {
         fs::write(path, "half").unwrap();
     }
-    let now = Timestamp::now();
+    let now = pgark_system::clock::now();
     let hours = |hours| jiff::SignedDuration::from_hours(hours);
     assert_eq!(repository.storage.remove_unfinished(&key("a"), now - hours(1)).unwrap(), 0);
     assert_eq!(repository.storage.remove_unfinished(&key("none"), now + hours(1)).unwrap(), 0);
