@@ -22,8 +22,8 @@ pub(crate) mod version;
 
 use pgark_config::{Command, Configuration};
 use pgark_engine::control::ensure_not_stopped;
+use pgark_engine::lock::Lock;
 use pgark_engine::{Error, ErrorKind};
-use pgark_system::lock::FileLock;
 
 use crate::exit;
 use crate::failure::Result;
@@ -45,7 +45,7 @@ pub(crate) struct HeldLock {
     /// Which of the configured repositories.
     pub(crate) repository: u32,
     /// The lock.
-    pub(crate) _lock: FileLock,
+    pub(crate) lock: Lock,
 }
 
 impl Done {

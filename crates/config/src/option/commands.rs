@@ -82,6 +82,9 @@ pub(super) const LOCKING: &[Command] = &[
     Stop,
 ];
 
+/// Every command that keeps others off a stanza while it works.
+pub(super) const WAITING_FOR_LOCK: &[Command] = &[Backup, Expire, Restore, StanzaCreate, StanzaDelete, StanzaUpgrade];
+
 /// Every command that opens a repository.
 pub(super) const USING_REPOSITORY: &[Command] = &[
     Annotate,

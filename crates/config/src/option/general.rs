@@ -1,7 +1,8 @@
 //! Options that most commands take.
 
 use super::commands::{
-    COMPRESSING, CONNECTING, CREATING_FILES, KNOWING_VERSION, LOCKING, MOVING_DATA, PARALLEL, USING_REPOSITORY, WORKING,
+    COMPRESSING, CONNECTING, CREATING_FILES, KNOWING_VERSION, LOCKING, MOVING_DATA, PARALLEL, USING_REPOSITORY,
+    WAITING_FOR_LOCK, WORKING,
 };
 use super::definition::{boolean, choice, duration, integer, now, path, size, text};
 use super::options;
@@ -58,6 +59,11 @@ options! {
         "Locks keep two commands on this host from working against each other. Every pgark on the host must be given \
          the same directory."
         => path().default("/tmp/pgark").of(LOCKING);
+
+    LOCK_WAIT, "lock-wait", "how long to wait for another command",
+        "A command that finds another at work on its stanza and repository is refused at once (50), and told who that is and \
+         how far. With this it waits until the other has ended, or this time is over."
+        => duration("0", "7d").default("0").of(WAITING_FOR_LOCK);
 
     PROCESS_MAX, "process-max", "how many workers compress and move data",
         "More workers make a command faster until disk, network or processors are used up. On a database host leave \
