@@ -27,6 +27,10 @@ const ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a lock file is told how far the work is.
 const TELL_INTERVAL: Duration = Duration::from_millis(500);
 
+/// The kind of the lock by which one agent keeps others off a stanza. `stop` has the commands end that an agent has begun,
+/// not the agent itself.
+pub const AGENT: &str = "agent";
+
 /// Where lock files are, and what becomes of a command that finds one held.
 #[derive(Clone, Debug)]
 pub struct Locks {
@@ -74,6 +78,11 @@ impl Holder {
             size: None,
             size_complete: None,
         })
+    }
+
+    /// How many bytes there are in all to be worked on, and how many of them are done, once that is known.
+    pub fn progress(&self) -> Option<(u64, u64)> {
+        self.size.zip(self.size_complete)
     }
 
     /// How much is done, as pgBackRest writes it: `45.67%`.
@@ -178,10 +187,13 @@ impl Lock {
     }
 }
 
-/// The stanza of a lock file's name, `<stanza>-<kind>-<repository>.lock`. It may have dashes in it, the rest has none.
+/// The stanza of the name of a command's lock file, `<stanza>-<kind>-<repository>.lock`. It may have dashes in it, the rest has none.
 pub(crate) fn stanza_of(file_name: &str) -> Option<StanzaName> {
     let (rest, repository) = file_name.strip_suffix(".lock")?.rsplit_once('-')?;
-    let (stanza, _kind) = rest.rsplit_once('-')?;
+    let (stanza, kind) = rest.rsplit_once('-')?;
+    if kind == AGENT {
+        return None;
+    }
     repository.parse::<u32>().ok()?;
     stanza.parse().ok()
 }
@@ -253,10 +265,9 @@ pub struct Held {
 }
 
 impl Held {
-    /// How many bytes there are in all to be worked on, and how many of them are done, once that is known.
+    /// How far it is; see [`Holder::progress`].
     pub fn progress(&self) -> Option<(u64, u64)> {
-        let holder = self.holder.as_ref()?;
-        holder.size.zip(holder.size_complete)
+        self.holder.as_ref()?.progress()
     }
 }
 
@@ -264,6 +275,14 @@ impl Held {
 pub fn look(lock_path: &Path, stanza: &StanzaName, kind: &str, repository: u32) -> Option<Held> {
     let path = path(lock_path, stanza, kind, repository);
     is_held(&path).then(|| Held { holder: read(&path) })
+}
+
+/// What a process says in the lock files that it holds, for one of them.
+pub fn of_process(lock_path: &Path, process: u32) -> Option<Holder> {
+    let entries = fs::read_dir(lock_path).ok()?;
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut files = files.filter(|path| path.extension().is_some_and(|extension| extension == "lock"));
+    files.find_map(|path| read(&path).filter(|holder| holder.pid == process && is_held(&path)))
 }
 
 fn read(path: &Path) -> Option<Holder> {

@@ -7,8 +7,8 @@ use super::commands::{
 use super::definition::{boolean, choice, duration, integer, now, path, size, text};
 use super::options;
 use crate::command::Command::{
-    Annotate, ArchiveGet, ArchivePush, Backup, Check, Expire, Help, Info, RepoGet, RepoLs, Restore, StanzaCreate,
-    StanzaDelete, StanzaUpgrade, Start, Stop, Verify,
+    Agent, Annotate, ArchiveGet, ArchivePush, Backup, Check, Expire, Help, Info, RepoGet, RepoLs, Restore, Schedule,
+    StanzaCreate, StanzaDelete, StanzaUpgrade, Start, Stop, Verify,
 };
 
 const STANZA_DESCRIPTION: &str = "A stanza is one PostgreSQL cluster as pgark knows it: where it lies, how it is \
@@ -35,7 +35,7 @@ options! {
         ]);
 
     STANZA_IF_ANY, "stanza", "the stanza to work on; without it all stanzas", STANZA_DESCRIPTION
-        => text().on_command_line().of(&[Check, Info, RepoGet, RepoLs, Start, Stop]);
+        => text().on_command_line().of(&[Agent, Check, Info, RepoGet, RepoLs, Schedule, Start, Stop]);
 
     CONFIG, "config", "the configuration file",
         "The file must exist. No other file is read then, and the include directory only if --config-include-path or \

@@ -9,6 +9,7 @@ fn a_lock_is_of_one_stanza_even_where_names_begin_alike() {
     for (name, stanza) in [
         ("demo-backup-1.lock", Some("demo")),
         ("demo-two-restore-12.lock", Some("demo-two")),
+        ("demo-agent-1.lock", None),
         ("demo.stop", None),
         ("demo-1.lock", None),
         ("demo-backup-x.lock", None),
