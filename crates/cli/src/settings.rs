@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use pgark_config::{Compression as ConfiguredCompression, Configuration, option};
 use pgark_engine::control::ControlSettings;
+use pgark_engine::lock::Locks;
 use pgark_engine::stanza::RepositorySettings;
 use pgark_postgres::client::ConnectSettings;
 use pgark_repository::codec::Compression;
@@ -110,6 +111,11 @@ pub(crate) fn connect(configuration: &Configuration) -> Result<ConnectSettings> 
 /// The directory of lock files.
 pub(crate) fn lock_path(configuration: &Configuration) -> PathBuf {
     configuration.path(&option::LOCK_PATH).to_owned()
+}
+
+/// Where lock files are, and for how long they are waited for.
+pub(crate) fn locks(configuration: &Configuration) -> Locks {
+    Locks { directory: lock_path(configuration), wait: configuration.duration(&option::LOCK_WAIT) }
 }
 
 /// Which stop file is meant.

@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the table below says what each of them does")]
 pub enum Command {
+    Agent,
     Annotate,
     ArchiveGet,
     ArchivePush,
@@ -18,6 +19,7 @@ pub enum Command {
     RepoGet,
     RepoLs,
     Restore,
+    Schedule,
     Server,
     ServerPing,
     StanzaCreate,
@@ -72,7 +74,18 @@ impl Definition {
 }
 
 /// All commands, in the order of [`Command`], which is that of their names but for `start`.
-static COMMANDS: [Definition; 21] = [
+static COMMANDS: [Definition; 23] = [
+    now(
+        Command::Agent,
+        "agent",
+        "keep the schedule",
+        "Runs as a service, under systemd or in the foreground, and takes backups, expires and verifies as the \
+         schedule options say: for the stanza that is named, or for every stanza of the configuration file that has a \
+         schedule. Each job is a run of pgark of its own, as from cron. One that would overrun another waits its turn, \
+         two of a kind that wait become one, and what was missed is caught up once.\n\n\
+         SIGHUP has it read the configuration again; SIGTERM ends it, with the jobs that are at work. `pgark agent \
+         --once` runs what is due and ends, `pgark schedule` tells what ran and what is next.",
+    ),
     now(
         Command::Annotate,
         "annotate",
@@ -177,6 +190,13 @@ static COMMANDS: [Definition; 21] = [
          chosen.\n\n\
          The data directory must be empty, or --delta must be given: then what is there is compared with the backup \
          and only what differs is fetched.",
+    ),
+    now(
+        Command::Schedule,
+        "schedule",
+        "show what ran and what is next",
+        "Tells for each job in the schedule when it ran, how that ended, when it comes next, and whether the schedule is \
+         kept. It needs no agent that runs.",
     ),
     later(
         Command::Server,

@@ -13,7 +13,7 @@ mod coverage;
 mod error;
 pub mod expire;
 pub mod info;
-mod lock;
+pub mod lock;
 pub mod objects;
 mod parallel;
 mod pin;

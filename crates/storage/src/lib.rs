@@ -47,7 +47,7 @@ pub use crate::error::{Error, ErrorKind, Origin, Result};
 pub use crate::key::{Key, KeyError};
 pub use crate::local::LocalStorage;
 pub use crate::memory::MemoryStorage;
-pub use crate::network::{Endpoint, EndpointError, Scheme, Traffic, Trust, traffic};
+pub use crate::network::{Endpoint, EndpointError, Scheme, Traffic, Trust, post_json, traffic};
 pub use crate::operation::Operation;
 pub use crate::probe::{Capabilities, probe};
 pub use crate::s3::{S3Settings, S3Storage};

@@ -21,7 +21,7 @@ pub(crate) fn run(configuration: &Configuration) -> Result<HeldLock> {
     let repository = choose_repository(configuration)?.open()?;
     let report = backup::run(&settings, &repository)?;
     tell(&report.document);
-    Ok(HeldLock { repository: repository.key, _lock: report.lock })
+    Ok(HeldLock { repository: repository.key, lock: report.lock })
 }
 
 fn backup_settings(configuration: &Configuration) -> Result<BackupSettings> {
@@ -47,7 +47,7 @@ fn backup_settings(configuration: &Configuration) -> Result<BackupSettings> {
         pacer: settings::disk_pacer(configuration),
         write,
         compression: settings::compression_text(write.compression),
-        lock_path: settings::lock_path(configuration),
+        locks: settings::locks(configuration),
         host: settings::host(),
         program: PROGRAM.to_owned(),
     })

@@ -35,6 +35,7 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
 
 /// Expires by the rules after a backup, which has its repository locked still.
 pub(crate) fn run_after_backup(configuration: &Configuration, held: &HeldLock) -> Result<()> {
+    held.lock.pass_to("expire");
     expire_all(configuration, &settings_of(configuration)?, Some(held.repository))
 }
 
@@ -44,7 +45,7 @@ fn settings_of(configuration: &Configuration) -> Result<ExpireSettings> {
         request: Request::Rules,
         archive_before: None,
         dry_run: false,
-        lock_path: settings::lock_path(configuration),
+        locks: settings::locks(configuration),
         host: settings::host(),
         program: PROGRAM.to_owned(),
     })

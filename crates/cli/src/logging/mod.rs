@@ -60,6 +60,7 @@ fn open_file(configuration: &Configuration) -> (Option<LogFile>, Option<String>)
             | Command::Info
             | Command::RepoGet
             | Command::RepoLs
+            | Command::Schedule
     );
     if !is_logged || level(configuration, &option::LOG_LEVEL_FILE) == Level::Off {
         return (None, None);

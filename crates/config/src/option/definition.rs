@@ -149,6 +149,7 @@ impl Dependency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Section {
     Command,
+    Agent,
     Archive,
     Backup,
     Restore,
@@ -170,7 +171,7 @@ pub(crate) enum Section {
 
 impl Section {
     /// Every section, in the order of the reference.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::General,
         Self::Log,
         Self::Stanza,
@@ -180,6 +181,7 @@ impl Section {
         Self::Backup,
         Self::Restore,
         Self::Retention,
+        Self::Agent,
         Self::Storage,
         Self::Azure,
         Self::Gcs,
@@ -195,6 +197,7 @@ impl Section {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Command => "Options of single commands",
+            Self::Agent => "Agent",
             Self::Archive => "Archive",
             Self::Backup => "Backup",
             Self::Restore => "Restore",
@@ -218,7 +221,7 @@ impl Section {
     /// The title in the help of a command, which is pgBackRest's.
     pub(crate) fn help_title(self) -> &'static str {
         match self {
-            Self::Command | Self::Archive | Self::Backup | Self::Restore | Self::Server => "Command",
+            Self::Command | Self::Agent | Self::Archive | Self::Backup | Self::Restore | Self::Server => "Command",
             Self::General => "General",
             Self::Log => "Log",
             Self::Maintainer => "Maintainer",

@@ -1,14 +1,16 @@
 //! Copying the files of a cluster into packs: one thread walks, workers do tasks, the caller's thread collects.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use pgark_postgres::control::CONTROL_FILE_PATH;
-use pgark_postgres::data_directory::Entry;
+use pgark_postgres::data_directory::{Entry, EntryKind, Found, walk};
 use pgark_repository::session::Session;
 use pgark_system::clock::Stopwatch;
+use pgark_system::termination;
 
 use super::collector::{Collector, FileRead};
 use super::dispatch::{Decisions, UnderWay, dispatch};
@@ -17,6 +19,7 @@ use super::reader::{Reader, Rules, TaskRead};
 use super::room::Room;
 use super::task::Task;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::Lock;
 
 /// Files that may be on their way from the walk to the manifest. It bounds memory.
 const FILES_UNDER_WAY: usize = 4096;
@@ -38,6 +41,7 @@ pub(super) fn copy(
     packs: &Packs<'_>,
     collector: &mut Collector<'_, '_>,
     session: &mut Session<'_>,
+    lock: &Lock,
 ) -> Result<Entry> {
     let (under_way_sender, under_way) = bounded(FILES_UNDER_WAY);
     let (task_sender, tasks) = bounded(2 * workers);
@@ -45,6 +49,7 @@ pub(super) fn copy(
     let room = Room::default();
     thread::scope(|scope| {
         let closing = room.closing();
+        scope.spawn(|| lock.expect(size_of(decisions)));
         let walking = scope.spawn(|| dispatch(decisions, &room, under_way_sender, task_sender));
         for worker in 1..=workers {
             let (tasks, results) = (tasks.clone(), result_sender.clone());
@@ -55,7 +60,7 @@ pub(super) fn copy(
         }
         // Only the workers hold these from here on, so that each side sees when the other is gone.
         drop((tasks, result_sender));
-        let control_file = collect(under_way, results, &room, collector, session);
+        let control_file = collect(under_way, results, &room, collector, session, lock);
         drop(closing);
         let control_file = control_file?;
         match walking.join() {
@@ -66,6 +71,19 @@ pub(super) fn copy(
             Error::new(ErrorKind::FileMissing, format!("'{CONTROL_FILE_PATH}' vanished during the backup"))
         })
     })
+}
+
+/// How many bytes there are to be dealt with; 0, which stands for not known, where that can't be found out.
+fn size_of(decisions: &Decisions<'_>) -> u64 {
+    let mut size = 0;
+    let walked = walk(decisions.data_directory, &decisions.context, &mut |found| {
+        if let Found::Entry(Entry { kind: EntryKind::File { size: bytes, .. }, .. }) = found {
+            size += bytes;
+        }
+        if termination::requested().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    // The walk that the backup goes by meets with the same error, and tells of it.
+    walked.map_or(0, |()| size)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the channel closes when this returns")]
@@ -91,6 +109,7 @@ fn collect(
     room: &Room,
     collector: &mut Collector<'_, '_>,
     session: &mut Session<'_>,
+    lock: &Lock,
 ) -> Result<Option<Entry>> {
     let mut control_file = None;
     let mut waiting = BTreeMap::new();
@@ -108,11 +127,16 @@ fn collect(
             UnderWay::Directory(found) => collector.add_directory(&found)?,
             UnderWay::ControlFile(found) => control_file = Some(found),
             UnderWay::Gone(counts) => collector.release(&counts),
-            UnderWay::Kept { found, old } => collector.keep_file(&found, old)?,
+            UnderWay::Kept { found, old } => {
+                lock.advance(old.size);
+                collector.keep_file(&found, old)?;
+            }
             UnderWay::Read { found, file, tasks, map, old, room: taken } => {
                 let mut read = Some(FileRead::new(file.size, map));
+                let share = file.size / (tasks.end - tasks.start).max(1);
                 for sequence in tasks {
                     let task = wait_for(sequence, &results, &mut waiting, &mut renew_if_due)?;
+                    lock.advance(share);
                     read = task.zip(read).map(|(task, mut read)| {
                         read.append(&task);
                         read

@@ -50,7 +50,6 @@ use pgark_repository::manifest::{BackupPoint, ClusterIdentity, ManifestDocument,
 use pgark_repository::repository::Cluster;
 use pgark_repository::session::{Session, SessionKind};
 use pgark_repository::{Label, LabelKind, PackId, StanzaName};
-use pgark_system::lock::FileLock;
 use pgark_system::pace::Pacer;
 use pgark_system::{clock, termination};
 
@@ -64,7 +63,7 @@ use self::reader::Rules;
 use self::reference::Reference;
 use self::stock::Stock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock;
+use crate::lock::{self, Lock, Locks};
 use crate::stanza::{Identity, OpenRepository, Stanza};
 
 /// How a backup is to be taken.
@@ -109,7 +108,7 @@ pub struct BackupSettings {
     /// How the compression is told, as `zst:3`.
     pub compression: String,
     /// Where lock files are.
-    pub lock_path: PathBuf,
+    pub locks: Locks,
     /// This host.
     pub host: String,
     /// This program and its version.
@@ -122,7 +121,7 @@ pub struct BackupReport {
     /// What the manifest says of it.
     pub document: ManifestDocument,
     /// The lock that keeps other backups and expires of this host away, for the expire that follows.
-    pub lock: FileLock,
+    pub lock: Lock,
 }
 
 /// Takes a backup into `repository`.
@@ -132,15 +131,23 @@ pub struct BackupReport {
 pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<BackupReport> {
     ensure_control_file(&settings.exclude)?;
     let stanza = Stanza::open(repository, &settings.stanza)?;
-    let lock = lock::acquire(&settings.lock_path, &settings.stanza, "backup", repository.key)?;
+    let lock = lock::acquire(&settings.locks, &settings.stanza, "backup", repository.key, "backup")?;
     let control = ControlFile::read(&settings.data_directory)?;
     let cluster = stanza.expect_current(Identity::of(&control), ErrorKind::BackupMismatch, "PostgreSQL")?.clone();
     let mut connection = server::open_server(settings, &control)?;
 
     let host = settings.host.clone();
     let session = Session::begin(stanza.repository(), stanza.name(), SessionKind::Backup, host, Vec::new())?;
-    let mut backup =
-        Backup { settings, stanza: &stanza, cluster, control, session, seen: 0, condemned: BTreeSet::new() };
+    let mut backup = Backup {
+        settings,
+        stanza: &stanza,
+        lock: &lock,
+        cluster,
+        control,
+        session,
+        seen: 0,
+        condemned: BTreeSet::new(),
+    };
     let result = backup.take(&mut connection);
     // A session that can't be ended is harmless: it is no longer renewed.
     let ended = backup.session.end();
@@ -179,6 +186,7 @@ struct Comparison<'backup> {
 struct Backup<'backup> {
     settings: &'backup BackupSettings,
     stanza: &'backup Stanza<'backup>,
+    lock: &'backup Lock,
     cluster: Cluster,
     control: ControlFile,
     session: Session<'backup>,
@@ -290,7 +298,7 @@ impl Backup<'_> {
             stock,
         };
         let workers = self.workers();
-        copy(&decisions, &rules, workers, packs, collector, &mut self.session)
+        copy(&decisions, &rules, workers, packs, collector, &mut self.session, self.lock)
     }
 
     /// Whether the server logs every change of a page, hint bits included.

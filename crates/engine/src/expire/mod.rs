@@ -13,7 +13,6 @@ pub mod retention;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -29,7 +28,7 @@ use self::inventory::Inventory;
 use self::plan::Step;
 use self::retention::{Now, Retention, is_full, set};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock;
+use crate::lock::{self, Locks};
 use crate::stanza::{OpenRepository, RepositorySettings, Stanza};
 
 /// How long to wait for another expire that is about to give way.
@@ -59,7 +58,7 @@ pub struct ExpireSettings {
     /// Whether to only say what would be done.
     pub dry_run: bool,
     /// Where lock files are.
-    pub lock_path: PathBuf,
+    pub locks: Locks,
     /// This host.
     pub host: String,
     /// This program and its version.
@@ -93,7 +92,7 @@ pub enum Outcome {
 /// to be expired is the last one; damage; or the storage's error. Where what there is can't be read, nothing is removed.
 pub fn run(settings: &ExpireSettings, repository: &ExpireRepository) -> Result<Outcome> {
     let key = repository.settings.key;
-    let acquire = || lock::acquire(&settings.lock_path, &settings.stanza, "backup", key);
+    let acquire = || lock::acquire(&settings.locks, &settings.stanza, "backup", key, "expire");
     let _lock = (!repository.is_locked).then(acquire).transpose()?;
     let open = repository.settings.open()?;
     open.repository.check_removable()?;

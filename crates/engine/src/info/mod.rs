@@ -18,7 +18,7 @@ use pgark_repository::{Encryption, LabelKind, Repository, StanzaName};
 
 pub use self::window::{MissingWal, Window};
 use crate::error::{Error, Result};
-use crate::lock;
+use crate::lock::{self, Held};
 use crate::parallel;
 use crate::stanza::RepositorySettings;
 
@@ -61,10 +61,10 @@ pub struct RepositoryReport {
     pub clusters: Vec<ClusterReport>,
     /// The backups that were asked for, oldest first.
     pub backups: Vec<BackupReport>,
-    /// Whether a backup into this repository is running on this host.
-    pub backup_runs: bool,
-    /// Whether a restore from this repository is running on this host.
-    pub restore_runs: bool,
+    /// The backup into this repository that is running on this host, or the expire.
+    pub backup: Option<Held>,
+    /// The restore from this repository that is running on this host.
+    pub restore: Option<Held>,
 }
 
 /// How it is with a stanza in a repository.
@@ -178,10 +178,10 @@ fn of_stanza(
     repository: &Repository,
     stanza: &StanzaName,
 ) -> RepositoryReport {
-    let runs = |kind: &str| pgark_system::lock::is_held(&lock::path(&settings.lock_path, stanza, kind, from.key));
+    let look = |kind: &str| lock::look(&settings.lock_path, stanza, kind, from.key);
     let mut report = RepositoryReport {
-        backup_runs: runs("backup"),
-        restore_runs: runs("restore"),
+        backup: look("backup"),
+        restore: look("restore"),
         ..RepositoryReport::new(from, RepositoryStatus::Ok)
     };
     if !settings.progress_only
@@ -199,7 +199,7 @@ impl RepositoryReport {
             Encryption::Passphrase(_) => "aes-256-gcm",
         };
         let (clusters, backups) = (Vec::new(), Vec::new());
-        Self { key: from.key, cipher, status, clusters, backups, backup_runs: false, restore_runs: false }
+        Self { key: from.key, cipher, status, clusters, backups, backup: None, restore: None }
     }
 
     /// Reads what the repository has. What was read before an error stays in the report.
@@ -308,14 +308,14 @@ impl StanzaReport {
         self.repositories.iter().find_map(RepositoryReport::current)
     }
 
-    /// Whether a backup of the stanza is running on this host.
-    pub fn backup_runs(&self) -> bool {
-        self.repositories.iter().any(|report| report.backup_runs)
+    /// The backups and expires of the stanza that are running on this host, with the keys of their repositories.
+    pub fn running_backups(&self) -> Vec<(u32, &Held)> {
+        self.repositories.iter().filter_map(|report| Some((report.key, report.backup.as_ref()?))).collect()
     }
 
-    /// Whether a restore of the stanza is running on this host.
-    pub fn restore_runs(&self) -> bool {
-        self.repositories.iter().any(|report| report.restore_runs)
+    /// The restores of the stanza that are running on this host, with the keys of their repositories.
+    pub fn running_restores(&self) -> Vec<(u32, &Held)> {
+        self.repositories.iter().filter_map(|report| Some((report.key, report.restore.as_ref()?))).collect()
     }
 
     /// The backups of all repositories with the key of theirs, by the time of their end.

@@ -41,7 +41,7 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
         force: configuration.boolean(&option::RESTORE_FORCE),
         workers: settings::workers(configuration),
         pacer: settings::disk_pacer(configuration),
-        lock_path: settings::lock_path(configuration),
+        locks: settings::locks(configuration),
         host: settings::host(),
     };
     let report = restore::run(settings)?;
