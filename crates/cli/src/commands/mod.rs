@@ -3,6 +3,7 @@
 mod annotate;
 mod archive_get;
 mod archive_push;
+pub(crate) mod background;
 mod backup;
 mod check;
 mod control;
@@ -13,7 +14,6 @@ mod local_time;
 mod repo_get;
 mod repo_ls;
 mod restore;
-mod size;
 mod stanza_create;
 mod stanza_delete;
 mod stanza_upgrade;
