@@ -11,8 +11,8 @@ use crate::group::Data;
 
 /// How many segments are archived one by one.
 const SEGMENTS: usize = 16;
-/// How many wait to be archived: 4 GiB of them.
-const WAITING_SEGMENTS: usize = 256;
+/// How many wait to be archived: 3 GiB of them.
+const WAITING_SEGMENTS: usize = 192;
 
 /// How many segments there are to be.
 pub(super) fn count(data: Data, quick: bool) -> usize {

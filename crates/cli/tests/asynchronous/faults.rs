@@ -26,11 +26,12 @@ fn holder(site: &Site, kind: &str) -> Option<Pid> {
 /// Whatever a background is at when it is killed: what PostgreSQL takes for archived is in the archive, whole.
 #[test]
 fn a_killed_background_loses_nothing() {
-    let site = asynchronous(&Server::get(17)).global("compress-level=19").start();
+    let site = asynchronous(&Server::get(17)).start();
+    site.reconfigure("compress-level=1", "compress-level=19");
     let mut kills = 0;
     let mut all = Vec::new();
     for wait_ms in [0, 5, 10, 20, 40, 80, 120, 200, 300] {
-        all.extend(without_first_repository(&site, || fill_segments(&site, 6)));
+        all.extend(fill_segments(&site, 6));
         wait_until("a background to be at work", || {
             holder(&site, "archive").is_some() || is_done(&site, all.last().unwrap())
         });
@@ -152,7 +153,8 @@ fn a_spool_that_can_not_be_written_is_told_of() {
 /// PostgreSQL may be ended at once, with all that belongs to it: a background does not.
 #[test]
 fn a_background_is_no_child_of_the_server() {
-    let mut site = asynchronous(&Server::get(17)).global("compress-level=19").start();
+    let mut site = asynchronous(&Server::get(17)).start();
+    site.reconfigure("compress-level=1", "compress-level=19");
     let segments = without_first_repository(&site, || fill_segments(&site, 12));
     wait_until("a background to be at work", || holder(&site, "archive").is_some() || is_done(&site, &segments[11]));
     let Some(process) = holder(&site, "archive") else { return };

@@ -16,11 +16,12 @@ fn count(cluster: &Cluster) -> String {
 #[test]
 fn recovery_is_given_what_was_fetched_ahead() {
     for major in [13, 18] {
-        let site = asynchronous(&Server::get(major)).repositories(2).passphrase("a pass phrase").start();
+        let site = asynchronous(&Server::get(major)).repositories(2).passphrase("a pass phrase");
+        let site = site.global("archive-get-queue-max=8MiB").start();
         site.backup(&[]);
         let segments = fill_segments(&site, 30);
         site.cluster.wait_for_archived(segments.last().unwrap());
-        let recovered = site.recover("restored", &["--archive-get-queue-max=8MiB"]);
+        let recovered = site.recover("restored", &[]);
         assert_eq!(count(&recovered), count(&site.cluster));
         let log = recovered.log();
         let ahead = log.matches("in the archive asynchronously").count();
@@ -38,7 +39,7 @@ fn recovery_is_given_what_was_fetched_ahead() {
 fn recovery_does_not_wait_for_each_answer() {
     let s3 = S3Server::start();
     let site = asynchronous(&Server::get(18))
-        .global("process-max=8\nrepo1-type=s3\nrepo1-s3-uri-style=path")
+        .global("repo1-type=s3\nrepo1-s3-uri-style=path")
         .global(&format!("repo1-s3-bucket={}\nrepo1-s3-region={}", S3Server::BUCKET, s3.region()))
         .global(&format!("repo1-s3-endpoint={}", s3.url()))
         .global(&format!(
@@ -47,6 +48,7 @@ fn recovery_does_not_wait_for_each_answer() {
             s3.credentials().secret
         ));
     let site = site.start();
+    site.reconfigure("process-max=2", "process-max=8");
     site.backup(&[]);
     let segments = fill_segments(&site, 24);
     site.cluster.wait_for_archived(segments.last().unwrap());

@@ -5,7 +5,7 @@ use pgark_postgres::wal::name::{SegmentName, SegmentSize};
 use pgark_testkit::s3::{Call, Effect, Fault, Refusal, S3Server};
 use pgark_testkit::{Server, Stop, give_to_test_user, wait_until};
 
-use crate::common::{STANZA, Site, text};
+use crate::common::{Site, text};
 use crate::{asynchronous, fill_segments, has, is_done, log, spooled, wait_for_rest};
 
 /// Keeps the first repository away while `work` is done.
@@ -14,6 +14,8 @@ pub(crate) fn without_first_repository<T>(site: &Site, work: impl FnOnce() -> T)
     fs::rename(site.repository(), &lost).unwrap();
     let done = work();
     fs::rename(&lost, site.repository()).unwrap();
+    // A server that has failed three times looks again when there is a new segment, or after a minute.
+    fill_segments(site, 1);
     done
 }
 
@@ -33,9 +35,8 @@ fn what_is_ready_is_pushed_by_a_few_processes() {
         }
         wait_for_rest(&site, "archive");
         let log = log(&site, "archive-push");
-        let last_process = log.rsplit("PROCESS START").next().unwrap();
         assert!(log.contains("archive-push:async command begin"), "{log}");
-        assert!(last_process.matches("pushed WAL file").count() <= 20, "{log}");
+        assert!(log.matches("PROCESS START").count() < 10, "one process pushes many: {log}");
         assert!(!log.contains("already exists"), "what was stored was stored again: {log}");
         assert!(site.cluster.log().contains("asynchronously"), "{}", site.cluster.log());
         // What PostgreSQL has been told is forgotten by the next process.
@@ -138,8 +139,10 @@ fn a_full_queue_is_dropped_only_where_that_is_asked_for() {
     let label = site.backup(&[]);
     let segments = without_first_repository(&site, || {
         let segments = fill_segments(&site, 6);
+        // Not all: those that are left are within the limit.
         site.cluster.wait_for_log("dropped WAL file");
-        site.cluster.wait_for_archived(segments.last().unwrap());
+        site.cluster.wait_for_archived(&segments[0]);
+        wait_until("the second repository to have all", || segments.iter().all(|segment| has(&site, 2, segment)));
         segments
     });
     assert!(segments.iter().all(|segment| has(&site, 2, segment)), "the second repository has lost segments");
@@ -154,8 +157,7 @@ fn a_full_queue_is_dropped_only_where_that_is_asked_for() {
         "{}",
         check.report()
     );
-    let info = site.pgark(&["info", &format!("--stanza={STANZA}"), "--repo=1"]);
-    let info = if info.code() == Some(0) { info } else { site.pgark(&["info"]).expect_success() };
+    let info = site.pgark(&["info"]).expect_success();
     assert!(info.stdout.contains(&label) && info.stdout.contains(&segments[0]), "{}", info.report());
 }
 
