@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 
-use pgark_config::{Command, Configuration, Environment, Invocation, SystemFiles, option};
+use pgark_config::{Command, Configuration, Environment, Invocation, Role, SystemFiles, option};
 use pgark_storage::Traffic;
 use pgark_system::clock::Stopwatch;
 use pgark_system::termination::{self, Manner, Signal};
@@ -85,7 +85,11 @@ impl Program {
         if configuration.takes(&option::NEUTRAL_UMASK) && configuration.boolean(&option::NEUTRAL_UMASK) {
             rustix::process::umask(Mode::empty());
         }
+        let detached = if configuration.role() == Role::Async { commands::background::detach() } else { Ok(()) };
         logging::start(configuration);
+        if let Err(error) = detached {
+            tracing::warn!("unable to begin a session: {error}");
+        }
         for warning in configuration.warnings() {
             tracing::warn!("{warning}");
         }
@@ -130,7 +134,7 @@ impl Program {
 /// Runs a command, and logs its begin and its end; gives the exit code where it failed.
 fn framed(configuration: &Configuration, stopwatch: Stopwatch, run: impl FnOnce() -> Result<Done>) -> Result<Done, u8> {
     let command = configuration.command();
-    let name = command.name();
+    let name = command.name_in_role(configuration.role());
     frame(configuration, &format!("{name} command begin {VERSION}: {}", configuration.describe()));
     let ended = run();
     tell_traffic();

@@ -11,6 +11,7 @@ use pgark_repository::wal::Archive;
 use pgark_system::clock;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::info::{self, MissingWal};
 use crate::stanza::{Identity, RepositorySettings, Stanza};
 
 /// How often the archive is asked for a segment.
@@ -63,6 +64,7 @@ pub fn run(settings: &CheckSettings) -> Result<Vec<CheckedSegment>> {
         let stanza = Stanza::open(repository, &settings.stanza)?;
         let cluster = stanza.expect_current(Identity::of(&control), ErrorKind::FileInvalid, "PostgreSQL")?;
         archives.push((repository.key, stanza.archive(cluster)));
+        warn_of_missing_wal(&stanza);
     }
     if !settings.archive_check {
         return Ok(Vec::new());
@@ -80,6 +82,23 @@ pub fn run(settings: &CheckSettings) -> Result<Vec<CheckedSegment>> {
         checked.push(CheckedSegment { segment: segment.to_string(), repository: *repository });
     }
     Ok(checked)
+}
+
+/// Warns of WAL that no recovery gets past.
+fn warn_of_missing_wal(stanza: &Stanza<'_>) {
+    let missing = match info::missing_since_newest_backup(stanza) {
+        Ok(missing) => missing,
+        Err(error) => {
+            tracing::warn!("unable to look for missing WAL on repo{}: {}", stanza.key(), error.full_message());
+            return;
+        }
+    };
+    for MissingWal { first, last, count, .. } in missing {
+        tracing::warn!(
+            "WAL is missing on repo{}: {first} to {last}, segments: {count}\nHINT: recovery can't get past it: take a backup now\nHINT: was it dropped because more waited than archive-push-queue-max? PostgreSQL's log tells",
+            stanza.key()
+        );
+    }
 }
 
 /// Makes sure that the server archives its WAL at all.

@@ -6,6 +6,7 @@
 pub mod annotate;
 pub mod archive_get;
 pub mod archive_push;
+pub mod asynchronous;
 pub mod backup;
 pub mod check;
 pub mod control;
@@ -18,6 +19,7 @@ pub mod objects;
 mod parallel;
 mod pin;
 pub mod restore;
+pub mod size;
 pub mod stanza;
 pub mod stanza_create;
 pub mod stanza_delete;

@@ -10,10 +10,10 @@ use pgark_repository::manifest::{DamagedFile, ManifestDocument, PageRange, Unexp
 use pgark_repository::{Label, LabelKind};
 
 use crate::commands::HeldLock;
-use crate::commands::size::human_size;
 use crate::failure::{Failure, Result};
 use crate::run::PROGRAM;
 use crate::settings;
+use pgark_engine::size::human_size;
 
 /// Takes a backup into the first repository, or into the one that `--repo` names. Gives what is locked still.
 pub(crate) fn run(configuration: &Configuration) -> Result<HeldLock> {

@@ -136,8 +136,13 @@ options! {
 
     SPOOL_PATH, "spool-path", "the directory of asynchronous archiving",
         "Where asynchronous archive-push leaves word of what is stored and asynchronous archive-get keeps segments it \
-         has fetched ahead. It belongs on a local disk. Losing its contents does no harm."
-        => path().default("/var/spool/pgark").of(&[ArchiveGet, ArchivePush, Restore]).later();
+         has fetched ahead. It belongs on a local disk, best on the one that pg_wal is on: then a segment is moved, not \
+         copied. Losing its contents does no harm."
+        => path().default("/var/spool/pgark").of(&[ArchiveGet, ArchivePush]);
+
+    SPOOL_PATH_OF_RESTORE, "spool-path", "the directory of asynchronous archiving",
+        "pgBackRest's restore empties it."
+        => path().of(&[Restore]).no_effect("pgark finds out by itself whether what is in the spool is of use");
 
     TLS_CIPHER_12, "tls-cipher-12", "the cipher suites for TLS 1.2",
         "Holds for every TLS connection. Without it the default of the TLS library holds."

@@ -10,17 +10,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pgark_postgres::wal::name::SegmentName;
-use pgark_repository::manifest::ManifestDocument;
+use pgark_postgres::wal::name::{SegmentName, SegmentSize};
+use pgark_repository::manifest::{Manifest, ManifestDocument};
 use pgark_repository::repository::Cluster;
 use pgark_repository::wal::Archive;
 use pgark_repository::{Encryption, LabelKind, Repository, StanzaName};
 
 pub use self::window::{MissingWal, Window};
+use crate::coverage::BackupSpan;
 use crate::error::{Error, Result};
 use crate::lock::{self, Held};
 use crate::parallel;
-use crate::stanza::RepositorySettings;
+use crate::stanza::{RepositorySettings, Stanza};
 
 /// What is to be told.
 #[derive(Debug)]
@@ -240,6 +241,30 @@ impl RepositoryReport {
         }
         Ok(())
     }
+}
+
+/// WAL of a stanza's current cluster that is missing after its newest backup began: no recovery gets past it, until there
+/// is another backup.
+///
+/// # Errors
+/// Damage, or the storage's error.
+pub(crate) fn missing_since_newest_backup(stanza: &Stanza<'_>) -> Result<Vec<MissingWal>> {
+    let (repository, current) = (stanza.repository(), stanza.current());
+    let mut documents = Vec::new();
+    for label in repository.backups(stanza.name())? {
+        let manifest = Manifest::open(repository, stanza.name(), &label)?;
+        if manifest.document().cluster.id == current.id {
+            documents.push(manifest.document().clone());
+        }
+    }
+    let documents: Vec<_> = documents.iter().collect();
+    let newest = documents.iter().filter_map(|document| BackupSpan::of(document)).map(|span| span.first).max();
+    let size = documents.last().and_then(|last| SegmentSize::new(u64::from(last.cluster.wal_segment_size)).ok());
+    let Some((newest, size)) = newest.zip(size) else { return Ok(Vec::new()) };
+    let threads = parallel::requests_at_once(repository.storage());
+    let (_, mut missing) = window::find(&stanza.archive(current), &documents, threads)?;
+    missing.retain(|gap| gap.last.number(size).is_some_and(|last| last >= newest));
+    Ok(missing)
 }
 
 /// The first and the last segment of an archive.

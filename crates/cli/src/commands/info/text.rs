@@ -10,7 +10,7 @@ use pgark_repository::manifest::{ManifestDocument, PageRange};
 
 use super::{TEMPLATE_DATABASES, View, common_cipher, name, progress, repository_status, stanza_status};
 use crate::commands::local_time::local_time;
-use crate::commands::size::human_size;
+use pgark_engine::size::human_size;
 
 /// All stanzas, each with its clusters, archives and backups.
 pub(super) fn render(stanzas: &[StanzaReport], view: View) -> String {
