@@ -19,10 +19,9 @@ use std::process::Child;
 use std::time::Duration;
 
 use pgark_repository::StanzaName;
-use pgark_system::lock::FileLock;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock;
+use crate::lock::{self, Lock, Locks};
 use crate::stanza::RepositorySettings;
 
 /// How often a foreground looks for word, at the most.
@@ -59,14 +58,16 @@ fn lock_file(
     lock::path(&settings.lock_path, stanza, kind, first_key(repositories))
 }
 
-/// Takes the lock of a background; `None` where another one has it.
+/// Takes the lock of a background that does `command`; `None` where another one has it.
 fn acquire(
     settings: &AsyncSettings,
     stanza: &StanzaName,
     kind: &str,
     repositories: &[RepositorySettings],
-) -> Result<Option<FileLock>> {
-    match lock::acquire(&settings.lock_path, stanza, kind, first_key(repositories)) {
+    command: &str,
+) -> Result<Option<Lock>> {
+    let locks = Locks { directory: settings.lock_path.clone(), wait: Duration::ZERO };
+    match lock::acquire(&locks, stanza, kind, first_key(repositories), command) {
         Ok(lock) => Ok(Some(lock)),
         Err(error) if error.kind() == ErrorKind::LockAcquire => {
             tracing::info!("another process is at work: {error}");

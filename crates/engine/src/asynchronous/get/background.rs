@@ -55,7 +55,8 @@ pub fn run(settings: &BackgroundSettings) -> Result<()> {
         WalFileName::Segment(segment) => segment,
         _ => return Ok(()),
     };
-    let Some(_lock) = acquire(&settings.shared, &settings.stanza, GET_LOCK, &settings.repositories)? else {
+    let Some(_lock) = acquire(&settings.shared, &settings.stanza, GET_LOCK, &settings.repositories, "archive-get")?
+    else {
         return Ok(());
     };
     let control = ControlFile::read(&settings.data_directory)?;

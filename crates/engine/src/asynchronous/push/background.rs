@@ -45,7 +45,7 @@ pub struct BackgroundSettings {
 pub fn run(settings: &BackgroundSettings) -> Result<()> {
     let stanza = &settings.push.stanza;
     let spool = Spool::new(&settings.shared.spool_path, stanza);
-    let Some(_lock) = acquire(&settings.shared, stanza, PUSH_LOCK, &settings.push.repositories)? else {
+    let Some(_lock) = acquire(&settings.shared, stanza, PUSH_LOCK, &settings.push.repositories, "archive-push")? else {
         return Ok(());
     };
     let pushed = push_all(settings, &spool);
