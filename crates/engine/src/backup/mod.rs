@@ -62,6 +62,7 @@ use self::packs::Packs;
 use self::reader::Rules;
 use self::reference::Reference;
 use self::stock::Stock;
+use self::wal::NeededWal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock;
 use crate::stanza::{Identity, OpenRepository, Stanza};
@@ -193,7 +194,7 @@ struct Points {
     stop: BackupPoint,
     label_bytes: Vec<u8>,
     tablespace_map_bytes: Vec<u8>,
-    segments: Option<(SegmentName, SegmentName)>,
+    wal: Option<NeededWal>,
 }
 
 impl Backup<'_> {
@@ -226,10 +227,8 @@ impl Backup<'_> {
         let mut collected = collector.finish()?;
         collected.unexplained =
             self.findings(collected.unexplained, reference.as_ref().map(|reference| reference.manifest.document()));
-        if let Some((first, last)) = points.segments.filter(|_| self.settings.archive_check) {
-            let archive = self.stanza.archive(&self.cluster);
-            let size = self.control.wal_segment_size;
-            wal::wait_for_segments(&archive, first, last, size, self.settings.archive_timeout)?;
+        if let Some(wal) = points.wal.as_ref().filter(|_| self.settings.archive_check) {
+            self.wait_for_wal(wal, &history)?;
         }
         termination::check()?;
         let prior = reference.map(|reference| reference.manifest.document().label.clone());
@@ -336,7 +335,7 @@ impl Backup<'_> {
                 stop: at(clock::now()),
                 label_bytes: Vec::new(),
                 tablespace_map_bytes: Vec::new(),
-                segments: None,
+                wal: None,
             });
         };
         tracing::info!("execute non-exclusive backup stop and wait for all WAL segments to archive");
@@ -353,7 +352,11 @@ impl Backup<'_> {
             stop: point(clock::now(), stopped.lsn, stopped.timeline, stopped.wal_segment),
             label_bytes: stopped.label_bytes,
             tablespace_map_bytes: stopped.tablespace_map_bytes,
-            segments: Some((started.wal_segment, stopped.wal_segment)),
+            wal: Some(NeededWal {
+                first: started.wal_segment,
+                last: stopped.wal_segment,
+                range: started.lsn..stopped.lsn,
+            }),
         })
     }
 
