@@ -324,3 +324,49 @@ fn many_backups_keep_the_last_one_compact() {
     assert!(stored < whole * 3 / 2, "{stored} where {whole} would do");
     assert_same(&as_it_is(&site, "last", &last), &as_it_is(&site, "anew", &anew));
 }
+
+/// Takes an incremental backup that must read everything, or must not, and holds it against one that compares with nothing.
+#[track_caller]
+fn assert_is_right(site: &Site, name: &str, reason: Option<&str>) {
+    let (label, said) = backup(site, &["--type=incr"]);
+    let found = said.stdout.lines().find_map(|line| line.split_once("all files are read, since ")).map(|found| found.1);
+    match reason {
+        Some(reason) => assert!(found.is_some_and(|found| found.contains(reason)), "{name}: {}", said.report()),
+        None => assert_eq!(found, None, "{name}: {}", said.report()),
+    }
+    let (anew, said) = backup(site, &["--type=full", "--no-reuse"]);
+    assert!(!said.stdout.contains("although no WAL names"), "{}", said.report());
+    assert_same(&as_it_is(site, &format!("{name}-incr"), &label), &as_it_is(site, &format!("{name}-full"), &anew));
+}
+
+fn run_on_stopped(cluster: &mut Cluster, tool: &str, arguments: &[&str]) {
+    cluster.stop(Stop::Fast);
+    let mut command = cluster.server().tool(tool);
+    run(command.args(arguments).arg("--pgdata").arg(cluster.data_directory())).expect_success();
+    cluster.start();
+}
+
+/// Would lose: pages whose checksums are those of another setting.
+#[test]
+fn a_switch_of_page_checksums_is_followed() {
+    for major in [15, 17] {
+        let mut site = resting_site(&Server::get(major)).start();
+        site.cluster
+            .sql("create table t as select n id, md5(n::text) filler from generate_series(1, 20000) n; vacuum t");
+        backup(&site, &["--type=full"]);
+        for (name, switch, reason) in [
+            ("off", Some("--disable"), Some("page checksums were switched off")),
+            ("without", None, None),
+            ("on", Some("--enable"), Some("page checksums were switched on")),
+            ("with", None, None),
+        ] {
+            site.cluster.sql(&format!("update t set filler = '{name}' where id % 500 = 0; vacuum t; checkpoint"));
+            if let Some(switch) = switch {
+                run_on_stopped(&mut site.cluster, "pg_checksums", &[switch]);
+            }
+            assert_is_right(&site, name, reason);
+        }
+        site.cluster.stop(Stop::Fast);
+        site.cluster.check_pages();
+    }
+}
