@@ -65,57 +65,6 @@ fn an_older_copy_that_goes_on_is_told_from_the_cluster_whose_wal_is_in_the_archi
     known(site.changes_since(&after).0);
 }
 
-/// Whether the archive has the WAL of a backup that is taken now, while so many segments are filled.
-fn take_on_archived_wal(site: &Site, cluster: &Cluster, table: &str, segments: u32, forgets: bool) -> Result<()> {
-    let mut connection = connect(cluster);
-    let started = connection.start_backup("test", true).unwrap();
-    fill(cluster, table, segments);
-    let stopped = connection.stop_backup().unwrap();
-    cluster.wait_for_archived(&stopped.wal_segment.to_string());
-    site.push();
-    let control = control(cluster);
-    if forgets {
-        let mut segment = started.wal_segment;
-        while segment <= stopped.wal_segment {
-            fs::remove_file(cluster.data_directory().join("pg_wal").join(segment.to_string())).unwrap();
-            segment = segment.next(control.wal_segment_size).unwrap();
-        }
-    }
-    let needed = Needed {
-        data_directory: cluster.data_directory(),
-        control: &control,
-        history: &History::Known(TimelineHistory::without_ancestors(Timeline(1))),
-        timeline: started.timeline,
-        range: started.lsn..stopped.lsn,
-    };
-    check_archived(&site.archive(), &needed)
-}
-
-/// Would lose: the backup, which needs WAL that nobody has.
-#[test]
-fn the_archive_must_have_the_wal_of_the_backup_itself() {
-    for forgets in [false, true] {
-        let mut site = Site::start(16, |builder| builder);
-        fill(&site.cluster, "common", 2);
-        site.flush();
-        site.cluster.stop(Stop::Fast);
-        // The server believes archived what is thrown away.
-        let mut copy = copy_of(&site, "thrown-away", "true");
-        site.cluster.start();
-        for round in 0..4 {
-            take_on_archived_wal(&site, &site.cluster, &format!("first_{round}"), 3, forgets).unwrap();
-        }
-        copy.start();
-        // Not as many segments: of two lives that have records in the same places only pg_wal tells which is which.
-        for round in 0..3 {
-            let error = take_on_archived_wal(&site, &copy, &format!("second_{round}"), 2, forgets).unwrap_err();
-            assert_eq!(error.kind(), crate::ErrorKind::ArchiveDuplicate, "{error}");
-            let is_compared = error.to_string().contains("is not the one in pg_wal");
-            assert!(is_compared != forgets, "{error}");
-        }
-    }
-}
-
 /// Would lose: the backup, which can't be recovered past the damage.
 #[test]
 fn the_wal_of_the_backup_must_be_whole() {
