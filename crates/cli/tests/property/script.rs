@@ -163,7 +163,7 @@ impl Script {
 fn ending(model: &Model) -> Vec<Step> {
     let tables = &model.now.tables;
     let logged = tables.iter().find(|(_, table)| !table.unlogged).map(|(number, _)| *number);
-    let free = (0..).find(|number| !tables.contains_key(number)).expect("numbers do not end");
+    let free = (0..=u32::MAX).find(|number| !tables.contains_key(number)).expect("a script has few tables");
     let table = logged.unwrap_or(free);
     let known = model.now.databases.iter().next().map(|(number, away)| (*number, *away));
     let (database, away) = known.unwrap_or((0, false));
