@@ -225,14 +225,17 @@ impl Backup<'_> {
         let points = self.stop(connection, start_time, started.as_ref())?;
         self.copy_late(&points, &control_entry, &packs, &mut collector)?;
         let mut collected = collector.finish()?;
-        collected.unexplained =
-            self.findings(collected.unexplained, reference.as_ref().map(|reference| reference.manifest.document()));
+        let document = reference.as_ref().map(|reference| reference.manifest.document());
+        let shares_hints = document.is_some_and(|document| audit::shares_hints(document, points.start.timeline));
+        collected.unexplained = self.findings(collected.unexplained, shares_hints);
+        let has_read_all = self.reads_all(kind) || changes.is_none();
+        let hints_logged = self.logs_hints() && (has_read_all || shares_hints);
         if let Some(wal) = points.wal.as_ref().filter(|_| self.settings.archive_check) {
             self.wait_for_wal(wal, &history)?;
         }
         termination::check()?;
         let prior = reference.map(|reference| reference.manifest.document().label.clone());
-        self.commit(label, prior, points, connection, collected)
+        self.commit(label, prior, points, connection, hints_logged, collected)
     }
 
     fn workers(&self) -> usize {
@@ -284,11 +287,16 @@ impl Backup<'_> {
             relation_segment_pages: self.control.relation_segment_pages,
             reference,
             changes,
-            reads_all: kind == LabelKind::Full || self.settings.delta,
+            reads_all: self.reads_all(kind),
             stock,
         };
         let workers = self.workers();
         copy(&decisions, &rules, workers, packs, collector, &mut self.session)
+    }
+
+    /// Whether all pages are read, whatever the WAL says.
+    fn reads_all(&self, kind: LabelKind) -> bool {
+        kind == LabelKind::Full || self.settings.delta
     }
 
     /// Whether the server logs every change of a page, hint bits included.
@@ -296,11 +304,11 @@ impl Backup<'_> {
         self.control.data_checksums || self.control.wal_log_hints
     }
 
-    /// What was found that no WAL explains. Where hint bits are not logged, or were not when the reference was taken, they
-    /// are why, most likely.
-    fn findings(&self, found: Option<Unexplained>, reference: Option<&ManifestDocument>) -> Option<Unexplained> {
+    /// What was found that no WAL explains. Where hint bits are not logged, or those of the reference need not be this
+    /// cluster's, they are why, most likely.
+    fn findings(&self, found: Option<Unexplained>, shares_hints: bool) -> Option<Unexplained> {
         let found = found?;
-        if self.logs_hints() && reference.is_some_and(|reference| reference.hints_logged) {
+        if self.logs_hints() && shares_hints {
             return Some(found);
         }
         let pages = found.pages;
@@ -389,6 +397,7 @@ impl Backup<'_> {
         prior: Option<Label>,
         points: Points,
         connection: &mut Option<Connection>,
+        hints_logged: bool,
         collected: Collected<'_>,
     ) -> Result<ManifestDocument> {
         let (databases, tablespaces) = match connection {
@@ -411,7 +420,7 @@ impl Backup<'_> {
             users: collected.users,
             groups: collected.groups,
             damaged_files: collected.damaged_files,
-            hints_logged: self.logs_hints(),
+            hints_logged,
             unexplained: collected.unexplained,
             totals: collected.totals,
             program: self.settings.program.clone(),
