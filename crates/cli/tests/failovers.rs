@@ -2,7 +2,7 @@
 
 mod common;
 
-use pgark_testkit::{Cluster, Finished, Server, Stop};
+use pgark_testkit::{Cluster, Finished, Server, Stop, run};
 
 use crate::common::{Site, SiteBuilder};
 
@@ -32,6 +32,31 @@ fn backup(site: &Site, kind: &str) -> (String, Finished) {
     assert!(!said.stdout.contains("all files are read"), "{}", said.report());
     let label = said.stdout.lines().find_map(|line| line.split_once("new backup label = "));
     (label.expect("a backup has a label").1.to_owned(), said)
+}
+
+/// Takes an incremental backup, which must compare with that one.
+#[track_caller]
+fn incremental_to(site: &Site, prior: &str) -> String {
+    let (label, said) = backup(site, "incr");
+    assert!(said.stdout.contains(&format!("last backup label = {prior}")), "{}", said.report());
+    label
+}
+
+/// What the newest backup and the WAL bring back is what the cluster has, and sound.
+#[track_caller]
+fn assert_comes_back(site: &Site, name: &str) {
+    let expected = site.cluster.fingerprint();
+    site.archive_segment();
+    let mut restored = site.recover(name, &[]);
+    assert_eq!(restored.fingerprint(), expected);
+    restored.check_relations();
+    restored.stop(Stop::Fast);
+    restored.check_pages();
+}
+
+fn change(cluster: &Cluster, word: &str, every: u32) {
+    cluster.sql(&format!("update rows set filler = '{word}' where id % {every} = 0"));
+    cluster.sql(&format!("create table {word} as select generate_series(1, 500) id; checkpoint"));
 }
 
 /// Would lose: the trust in a warning, which told of every page with a hint bit that the standby had not got. Hint bits
@@ -93,4 +118,54 @@ fn hint_bits_from_before_they_were_logged_are_not_suspected() {
     backup(&site, "incr");
     let (_, said) = backup(&site, "full");
     assert!(!said.stdout.contains(EXCUSED) && !said.stdout.contains(SUSPECTED), "{}", said.report());
+}
+
+/// Would lose: what was changed on either side of a failover; or it brought back what the former primary has written that
+/// nobody hears of any more.
+fn a_cluster_that_was_rewound_goes_on(major: u32) {
+    let mut site = site_with_table(Site::builder(&Server::get(major)));
+    site.backup(&[]);
+    let standby = standby_of(&site);
+    change(&site.cluster, "common", 7);
+    let (common, _) = backup(&site, "incr");
+    site.cluster.wait_for_replay(&standby);
+    standby.promote();
+    change(&site.cluster, "lost", 3);
+    incremental_to(&site, &common);
+
+    let mut old = site.take_over_by(standby);
+    old.stop(Stop::Fast);
+    change(&site.cluster, "kept", 11);
+    let after_failover = incremental_to(&site, &common);
+    assert_comes_back(&site, "after-failover");
+
+    let source = format!("--source-server={} dbname=postgres", site.cluster.connection_string());
+    let mut rewind = old.server().tool("pg_rewind");
+    rewind.args([&source, "--write-recovery-conf", "--no-sync", "--target-pgdata"]).arg(old.data_directory());
+    run(&mut rewind).expect_success();
+    old.start();
+    change(&site.cluster, "followed", 13);
+    site.cluster.wait_for_replay(&old);
+    site.cluster.stop(Stop::Fast);
+    old.promote();
+    drop(site.take_over_by(old));
+    change(&site.cluster, "rewound", 17);
+    let last = incremental_to(&site, &after_failover);
+    assert_comes_back(&site, "after-rewind");
+    change(&site.cluster, "after_all", 19);
+    incremental_to(&site, &last);
+    assert_comes_back(&site, "at-last");
+    // Its audit finds nothing that the incremental backups have missed.
+    site.backup(&[]);
+    assert_eq!(site.cluster.sql("select to_regclass('lost') is null"), "t");
+}
+
+#[test]
+fn a_cluster_that_was_rewound_goes_on_on_15() {
+    a_cluster_that_was_rewound_goes_on(15);
+}
+
+#[test]
+fn a_cluster_that_was_rewound_goes_on_on_17() {
+    a_cluster_that_was_rewound_goes_on(17);
 }
