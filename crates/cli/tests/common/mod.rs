@@ -183,6 +183,19 @@ impl Site {
         self.scratch.write("pgark.conf", text.replace(before, after));
     }
 
+    /// Makes another cluster that of the site, and gives the one it was.
+    pub(crate) fn take_over_by(&mut self, cluster: Cluster) -> Cluster {
+        let old = std::mem::replace(&mut self.cluster, cluster);
+        let new = &self.cluster;
+        for (name, before, after) in [
+            ("pg1-path", old.data_directory().to_owned(), new.data_directory().to_owned()),
+            ("pg1-socket-path", old.socket_directory(), new.socket_directory()),
+        ] {
+            self.reconfigure(&format!("{name}={}\n", before.display()), &format!("{name}={}\n", after.display()));
+        }
+        old
+    }
+
     /// The program with the configuration file and these arguments, not started.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.program.command();

@@ -62,6 +62,7 @@ use self::packs::Packs;
 use self::reader::Rules;
 use self::reference::Reference;
 use self::stock::Stock;
+use self::wal::NeededWal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{self, Lock, Locks};
 use crate::stanza::{Identity, OpenRepository, Stanza};
@@ -202,7 +203,7 @@ struct Points {
     stop: BackupPoint,
     label_bytes: Vec<u8>,
     tablespace_map_bytes: Vec<u8>,
-    segments: Option<(SegmentName, SegmentName)>,
+    wal: Option<NeededWal>,
 }
 
 impl Backup<'_> {
@@ -233,16 +234,17 @@ impl Backup<'_> {
         let points = self.stop(connection, start_time, started.as_ref())?;
         self.copy_late(&points, &control_entry, &packs, &mut collector)?;
         let mut collected = collector.finish()?;
-        collected.unexplained =
-            self.findings(collected.unexplained, reference.as_ref().map(|reference| reference.manifest.document()));
-        if let Some((first, last)) = points.segments.filter(|_| self.settings.archive_check) {
-            let archive = self.stanza.archive(&self.cluster);
-            let size = self.control.wal_segment_size;
-            wal::wait_for_segments(&archive, first, last, size, self.settings.archive_timeout)?;
+        let document = reference.as_ref().map(|reference| reference.manifest.document());
+        let shares_hints = document.is_some_and(|document| audit::shares_hints(document, points.start.timeline));
+        collected.unexplained = self.findings(collected.unexplained, shares_hints);
+        let has_read_all = self.reads_all(kind) || changes.is_none();
+        let hints_logged = self.logs_hints() && (has_read_all || shares_hints);
+        if let Some(wal) = points.wal.as_ref().filter(|_| self.settings.archive_check) {
+            self.wait_for_wal(wal, &history)?;
         }
         termination::check()?;
         let prior = reference.map(|reference| reference.manifest.document().label.clone());
-        self.commit(label, prior, points, connection, collected)
+        self.commit(label, prior, points, connection, hints_logged, collected)
     }
 
     fn workers(&self) -> usize {
@@ -294,11 +296,16 @@ impl Backup<'_> {
             relation_segment_pages: self.control.relation_segment_pages,
             reference,
             changes,
-            reads_all: kind == LabelKind::Full || self.settings.delta,
+            reads_all: self.reads_all(kind),
             stock,
         };
         let workers = self.workers();
         copy(&decisions, &rules, workers, packs, collector, &mut self.session, self.lock)
+    }
+
+    /// Whether all pages are read, whatever the WAL says.
+    fn reads_all(&self, kind: LabelKind) -> bool {
+        kind == LabelKind::Full || self.settings.delta
     }
 
     /// Whether the server logs every change of a page, hint bits included.
@@ -306,11 +313,11 @@ impl Backup<'_> {
         self.control.data_checksums || self.control.wal_log_hints
     }
 
-    /// What was found that no WAL explains. Where hint bits are not logged, or were not when the reference was taken, they
-    /// are why, most likely.
-    fn findings(&self, found: Option<Unexplained>, reference: Option<&ManifestDocument>) -> Option<Unexplained> {
+    /// What was found that no WAL explains. Where hint bits are not logged, or those of the reference need not be this
+    /// cluster's, they are why, most likely.
+    fn findings(&self, found: Option<Unexplained>, shares_hints: bool) -> Option<Unexplained> {
         let found = found?;
-        if self.logs_hints() && reference.is_some_and(|reference| reference.hints_logged) {
+        if self.logs_hints() && shares_hints {
             return Some(found);
         }
         let pages = found.pages;
@@ -345,7 +352,7 @@ impl Backup<'_> {
                 stop: at(clock::now()),
                 label_bytes: Vec::new(),
                 tablespace_map_bytes: Vec::new(),
-                segments: None,
+                wal: None,
             });
         };
         tracing::info!("execute non-exclusive backup stop and wait for all WAL segments to archive");
@@ -362,7 +369,11 @@ impl Backup<'_> {
             stop: point(clock::now(), stopped.lsn, stopped.timeline, stopped.wal_segment),
             label_bytes: stopped.label_bytes,
             tablespace_map_bytes: stopped.tablespace_map_bytes,
-            segments: Some((started.wal_segment, stopped.wal_segment)),
+            wal: Some(NeededWal {
+                first: started.wal_segment,
+                last: stopped.wal_segment,
+                range: started.lsn..stopped.lsn,
+            }),
         })
     }
 
@@ -395,6 +406,7 @@ impl Backup<'_> {
         prior: Option<Label>,
         points: Points,
         connection: &mut Option<Connection>,
+        hints_logged: bool,
         collected: Collected<'_>,
     ) -> Result<ManifestDocument> {
         let (databases, tablespaces) = match connection {
@@ -417,7 +429,7 @@ impl Backup<'_> {
             users: collected.users,
             groups: collected.groups,
             damaged_files: collected.damaged_files,
-            hints_logged: self.logs_hints(),
+            hints_logged,
             unexplained: collected.unexplained,
             totals: collected.totals,
             program: self.settings.program.clone(),

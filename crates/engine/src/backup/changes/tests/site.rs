@@ -233,7 +233,7 @@ pub(super) fn control(cluster: &Cluster) -> ControlFile {
     ControlFile::read(cluster.data_directory()).unwrap()
 }
 
-fn connect(cluster: &Cluster) -> Connection {
+pub(super) fn connect(cluster: &Cluster) -> Connection {
     let settings = ConnectSettings {
         socket_path: Some(cluster.socket_directory()),
         port: cluster.port(),
