@@ -90,18 +90,16 @@ impl Waiter<'_> {
             self.ask(&mut background, &directory, &mut *start)
         });
         let found: Result<Option<Settled>> = found;
-        match found? {
-            Some(settled) => Ok(settled),
-            None => {
-                termination::check()?;
-                let message = format!(
-                    "unable to push WAL file '{}' to the archive asynchronously after {}ms",
-                    self.name,
-                    self.settings.timeout.as_millis()
-                );
-                Err(Error::new(ErrorKind::ArchiveTimeout, message).hint(log_hint(&self.settings.log_file)))
-            }
+        if let Some(settled) = found? {
+            return Ok(settled);
         }
+        termination::check()?;
+        let message = format!(
+            "unable to push WAL file '{}' to the archive asynchronously after {}ms",
+            self.name,
+            self.settings.timeout.as_millis()
+        );
+        Err(Error::new(ErrorKind::ArchiveTimeout, message).hint(log_hint(&self.settings.log_file)))
     }
 
     /// Looks for word once, and sees to it that somebody is at work.

@@ -301,7 +301,9 @@ impl Course<'_> {
             Some(word) if word.file == source => word,
             other => {
                 let warnings: Vec<_> = other.iter().map(|_| other_file_warning(name, &self.spool.out())).collect();
-                warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                for warning in &warnings {
+                    tracing::warn!("{warning}");
+                }
                 Settled { file: source, repositories: BTreeSet::new(), warnings }
             }
         };
