@@ -86,7 +86,10 @@ pub fn verdicts(
         let Some(job) = memory.jobs.get(kind) else { continue };
         let before = schedule.last(now).and_then(|last| schedule.last(last.checked_sub(ONE).ok()?));
         let last_good = memory.last_good(*kind);
-        if let Some(due) = before.filter(|due| *due > job.since && last_good.is_none_or(|good| good < *due)) {
+        // As long as one is at work that will do, it is enough to say so where that takes too long.
+        let is_at_work = |due| running.iter().any(|(other, began)| other.does_work_of(*kind) && *began >= due);
+        let is_missing = |due: &Timestamp| last_good.is_none_or(|good| good < *due) && !is_at_work(*due);
+        if let Some(due) = before.filter(|due| *due > job.since && is_missing(due)) {
             verdicts.push(Late::TooOld { kind: *kind, last_good, due });
         }
         let last = job.last.as_ref().map(|run| (run.started, run.duration(), false));

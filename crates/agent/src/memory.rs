@@ -27,20 +27,20 @@ struct Document {
 
 /// Where it is remembered what ran.
 #[derive(Clone, Debug)]
-pub struct MemoryFile {
+pub(crate) struct MemoryFile {
     path: PathBuf,
     stanza: StanzaName,
 }
 
 impl MemoryFile {
     /// The file of a stanza below the state directory.
-    pub fn new(state_directory: &Path, stanza: &StanzaName) -> Self {
+    pub(crate) fn new(state_directory: &Path, stanza: &StanzaName) -> Self {
         Self { path: state_directory.join(format!("{stanza}.json")), stanza: stanza.clone() }
     }
 
     /// What is remembered; nothing where the file is missing. With a text where there is a file that can't be used: it is
     /// as if there were none.
-    pub fn read(&self) -> (Memory, Option<String>) {
+    pub(crate) fn read(&self) -> (Memory, Option<String>) {
         match self.document() {
             Ok(Some(document)) => (document.memory, None),
             Ok(None) => (Memory::default(), None),
@@ -72,7 +72,7 @@ impl MemoryFile {
     ///
     /// # Errors
     /// [`ErrorKind::PathCreate`], [`ErrorKind::FileWrite`]
-    pub fn write(&self, memory: &Memory) -> Result<(), Error> {
+    pub(crate) fn write(&self, memory: &Memory) -> Result<(), Error> {
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         durable::create_directory_all(directory, 0o750).map_err(|error| {
             Error::new(ErrorKind::PathCreate, error.to_string())
