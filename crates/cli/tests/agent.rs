@@ -86,7 +86,7 @@ fn backups_are_taken_by_schedule_by_one_agent_only() {
         assert!(schedule.stdout.contains(part), "{}", schedule.report());
     }
 
-    // From now on there are none: the next is a year away.
+    // Another schedule holds from now on.
     site.reconfigure("schedule-incr=*/5 * * * * *", "schedule-verify=*/5 * * * * *");
     agent.signal(Signal::HUP);
     agent.wait_for("the configuration was read again");

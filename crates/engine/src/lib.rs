@@ -24,7 +24,9 @@ pub mod stanza;
 pub mod stanza_create;
 pub mod stanza_delete;
 pub mod stanza_upgrade;
+mod turn;
 pub mod verify;
+mod vigil;
 mod wal_path;
 
 pub use error::{Error, ErrorKind, Result};

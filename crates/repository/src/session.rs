@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use ulid::Ulid;
 
-pub use self::liveness::{DEAD_AFTER, Sessions, Turn, is_alive};
+pub use self::liveness::{DEAD_AFTER, Sessions, TAKEN_OVER_AFTER, Turn, is_alive};
 use crate::container::ObjectKind;
 use crate::document;
 use crate::error::{Error, Malformed, Result};

@@ -8,8 +8,6 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use pgark_postgres::control::CONTROL_FILE_PATH;
 use pgark_postgres::data_directory::{Entry, EntryKind, Found, walk};
-use pgark_repository::session::Session;
-use pgark_system::clock::Stopwatch;
 use pgark_system::termination;
 
 use super::collector::{Collector, FileRead};
@@ -20,12 +18,13 @@ use super::room::Room;
 use super::task::Task;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Lock;
+use crate::vigil::Vigil;
 
 /// Files that may be on their way from the walk to the manifest. It bounds memory.
 const FILES_UNDER_WAY: usize = 4096;
 
-/// How often a session says that it is alive.
-const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is asked at least whether the session is alive.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 type TaskResult = Result<(u64, Option<TaskRead>)>;
 
@@ -40,7 +39,7 @@ pub(super) fn copy(
     workers: usize,
     packs: &Packs<'_>,
     collector: &mut Collector<'_, '_>,
-    session: &mut Session<'_>,
+    session: &Vigil<'_>,
     lock: &Lock,
 ) -> Result<Entry> {
     let (under_way_sender, under_way) = bounded(FILES_UNDER_WAY);
@@ -108,21 +107,13 @@ fn collect(
     results: Receiver<TaskResult>,
     room: &Room,
     collector: &mut Collector<'_, '_>,
-    session: &mut Session<'_>,
+    session: &Vigil<'_>,
     lock: &Lock,
 ) -> Result<Option<Entry>> {
     let mut control_file = None;
     let mut waiting = BTreeMap::new();
-    let mut since_renewal = Stopwatch::start();
-    let mut renew_if_due = || -> Result<()> {
-        if since_renewal.elapsed() >= RENEWAL_INTERVAL {
-            session.renew()?;
-            since_renewal = Stopwatch::start();
-        }
-        Ok(())
-    };
     for next in under_way {
-        renew_if_due()?;
+        session.check()?;
         match next {
             UnderWay::Directory(found) => collector.add_directory(&found)?,
             UnderWay::ControlFile(found) => control_file = Some(found),
@@ -135,7 +126,7 @@ fn collect(
                 let mut read = Some(FileRead::new(file.size, map));
                 let share = file.size / (tasks.end - tasks.start).max(1);
                 for sequence in tasks {
-                    let task = wait_for(sequence, &results, &mut waiting, &mut renew_if_due)?;
+                    let task = wait_for(sequence, &results, &mut waiting, session)?;
                     lock.advance(share);
                     read = task.zip(read).map(|(task, mut read)| {
                         read.append(&task);
@@ -162,13 +153,13 @@ fn wait_for(
     sequence: u64,
     results: &Receiver<TaskResult>,
     waiting: &mut BTreeMap<u64, Option<TaskRead>>,
-    mut meanwhile: impl FnMut() -> Result<()>,
+    session: &Vigil<'_>,
 ) -> Result<Option<TaskRead>> {
     loop {
         if let Some(read) = waiting.remove(&sequence) {
             return Ok(read);
         }
-        match results.recv_timeout(RENEWAL_INTERVAL) {
+        match results.recv_timeout(CHECK_INTERVAL) {
             Ok(result) => {
                 let (done, read) = result?;
                 waiting.insert(done, read);
@@ -178,6 +169,6 @@ fn wait_for(
                 return Err(Error::new(ErrorKind::Runtime, "a worker of the backup ended early"));
             }
         }
-        meanwhile()?;
+        session.check()?;
     }
 }

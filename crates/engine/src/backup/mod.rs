@@ -66,6 +66,8 @@ use self::wal::NeededWal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{self, Lock, Locks};
 use crate::stanza::{Identity, OpenRepository, Stanza};
+use crate::turn;
+use crate::vigil::Vigil;
 
 /// How a backup is to be taken.
 #[derive(Debug)]
@@ -135,23 +137,17 @@ pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<Bac
     let lock = lock::acquire(&settings.locks, &settings.stanza, "backup", repository.key, "backup")?;
     let control = ControlFile::read(&settings.data_directory)?;
     let cluster = stanza.expect_current(Identity::of(&control), ErrorKind::BackupMismatch, "PostgreSQL")?.clone();
-    let mut connection = server::open_server(settings, &control)?;
-
-    let host = settings.host.clone();
-    let session = Session::begin(stanza.repository(), stanza.name(), SessionKind::Backup, host, Vec::new())?;
-    let mut backup = Backup {
-        settings,
-        stanza: &stanza,
-        lock: &lock,
-        cluster,
-        control,
-        session,
-        seen: 0,
-        condemned: BTreeSet::new(),
-    };
-    let result = backup.take(&mut connection);
+    let (host, wait) = (&settings.host, settings.locks.wait);
+    let session = turn::begin(stanza.repository(), stanza.name(), SessionKind::Backup, host, wait)?;
+    let session = Vigil::new(session);
+    let result = session.keep(|| {
+        let mut connection = server::open_server(settings, &control)?;
+        let (seen, condemned) = (0, BTreeSet::new());
+        let (stanza, lock, session) = (&stanza, &lock, &session);
+        Backup { settings, stanza, lock, cluster, control, session, seen, condemned }.take(&mut connection)
+    });
     // A session that can't be ended is harmless: it is no longer renewed.
-    let ended = backup.session.end();
+    let ended = session.end();
     let document = result?;
     if let Err(error) = ended {
         let error = Error::from(error);
@@ -190,7 +186,7 @@ struct Backup<'backup> {
     lock: &'backup Lock,
     cluster: Cluster,
     control: ControlFile,
-    session: Session<'backup>,
+    session: &'backup Vigil<'backup>,
     /// The last entry of the log of garbage that this backup heeds.
     seen: u64,
     /// The packs that it must not point at.
@@ -300,7 +296,7 @@ impl Backup<'_> {
             stock,
         };
         let workers = self.workers();
-        copy(&decisions, &rules, workers, packs, collector, &mut self.session, self.lock)
+        copy(&decisions, &rules, workers, packs, collector, self.session, self.lock)
     }
 
     /// Whether all pages are read, whatever the WAL says.
@@ -434,6 +430,9 @@ impl Backup<'_> {
             totals: collected.totals,
             program: self.settings.program.clone(),
         };
+        // From here on it may be seen: nobody else must have taken over.
+        self.session.change(Session::renew)?;
+        self.session.check()?;
         collected.manifest.commit(&document, &collected.packs)?;
         let needed = collected.packs.keys().copied().collect();
         garbage::confirm(self.stanza.repository(), self.stanza.name(), &document.label, self.seen, &needed)?;

@@ -25,7 +25,7 @@ impl<'backup> Backup<'backup> {
         let log = garbage::Log::read(self.stanza.repository(), self.stanza.name())?;
         self.seen = log.last();
         self.condemned = log.condemned();
-        Ok(self.session.note_seen(self.seen)?)
+        Ok(self.session.change(|session| session.note_seen(self.seen))?)
     }
 
     /// The type that the backup has in the end, and the full backup to whose set it belongs. Without one, it is a full
@@ -75,7 +75,7 @@ impl<'backup> Backup<'backup> {
             return Ok(None);
         };
         let document = reference.manifest.document();
-        self.session.rely_on(vec![document.label.clone()])?;
+        self.session.change(|session| session.rely_on(vec![document.label.clone()]))?;
         let version = document.program.rsplit(' ').next().unwrap_or_default();
         if kind == LabelKind::Full {
             tracing::debug!("pages are compared with those of backup set {}, version = {version}", document.label);
@@ -142,7 +142,8 @@ impl<'backup> Backup<'backup> {
         }
         if !adoption.is_empty() {
             tracing::info!("{} pack(s) of an interrupted backup are taken over", adoption.len());
-            self.session.adopt(adoption.sessions().into_iter().collect())?;
+            let adopted = adoption.sessions().into_iter().collect();
+            self.session.change(|session| session.adopt(adopted))?;
         }
         Ok(Stock { tables, packs, unusable: survey.unusable, emptied, adoption })
     }
