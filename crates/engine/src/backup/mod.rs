@@ -180,13 +180,13 @@ struct Comparison<'backup> {
 }
 
 /// A backup under way.
-struct Backup<'backup> {
+struct Backup<'backup, 'repository> {
     settings: &'backup BackupSettings,
     stanza: &'backup Stanza<'backup>,
     lock: &'backup Lock,
     cluster: Cluster,
     control: ControlFile,
-    session: &'backup Vigil<'backup>,
+    session: &'backup Vigil<'repository>,
     /// The last entry of the log of garbage that this backup heeds.
     seen: u64,
     /// The packs that it must not point at.
@@ -202,7 +202,7 @@ struct Points {
     wal: Option<NeededWal>,
 }
 
-impl Backup<'_> {
+impl Backup<'_, '_> {
     fn take(&mut self, connection: &mut Option<Connection>) -> Result<ManifestDocument> {
         self.heed_garbage()?;
         let existing = self.stanza.repository().backups(self.stanza.name())?;

@@ -19,7 +19,7 @@ use super::tables::TableCache;
 use super::{Backup, label};
 use crate::error::Result;
 
-impl<'backup> Backup<'backup> {
+impl<'backup> Backup<'backup, '_> {
     /// Reads the log of garbage. From here on packs that others mark as such stay as long as the session lives.
     pub(super) fn heed_garbage(&mut self) -> Result<()> {
         let log = garbage::Log::read(self.stanza.repository(), self.stanza.name())?;

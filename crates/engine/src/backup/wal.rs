@@ -22,7 +22,7 @@ pub(super) struct NeededWal {
     pub(super) range: Range<Lsn>,
 }
 
-impl Backup<'_> {
+impl Backup<'_, '_> {
     /// Waits until the WAL is in the archive, and makes sure that it is this cluster's.
     pub(super) fn wait_for_wal(&self, wal: &NeededWal, history: &History) -> Result<()> {
         let archive = self.stanza.archive(&self.cluster);
