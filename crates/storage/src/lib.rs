@@ -162,7 +162,7 @@ pub trait Storage: Send + Sync + Debug {
     fn adopt(&self, _capabilities: Capabilities) {}
 
     /// How many requests beside the one whose answer is being worked on are worth having under way for each worker: none
-    /// where answers come at once, as from a local disk, whose kernel reads ahead by itself.
+    /// where answers come at once, as from a local disk.
     fn requests_ahead(&self) -> usize {
         0
     }

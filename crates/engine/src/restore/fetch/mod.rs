@@ -1,8 +1,8 @@
 //! Fetching frames from packs and writing their pages to files.
 //!
-//! The caller's thread hands out work in the order in which it lies in the packs. Workers write files. Where an answer
-//! takes its time, further threads wait for the storage in their place, so that several requests of each worker are under
-//! way while it decodes and writes.
+//! The caller's thread hands out work in the order in which it lies in the packs. Workers decode and write files. Further
+//! threads wait for the storage in their place, so that the next request of each worker is under way meanwhile, and
+//! several where an answer takes its time.
 
 mod look;
 mod pack;
@@ -101,22 +101,21 @@ pub(super) fn fetch(
     feed: impl FnOnce(&mut Dispatcher<'_>) -> Result<()>,
 ) -> Result<u64> {
     let progress = Progress::default();
-    let ahead = from.repository.storage().requests_ahead();
+    // A disk has something to do while a worker decodes and writes, too.
+    let ahead = from.repository.storage().requests_ahead().max(1);
     thread::scope(|scope| {
         let (tasks, queue) = bounded::<Task<'_>>(2 * workers);
         // Room for all that is under way, so that no worker waits to send a request.
         let (errand_sender, errands) = bounded::<Errand<'_>>(workers * (ahead + 1));
         let spawn = |name: String| thread::Builder::new().name(name);
-        if ahead > 0 {
-            for number in 1..=workers * (ahead + 1) {
-                let (errands, progress) = (errands.clone(), &progress);
-                spawn(format!("F{number:02}"))
-                    .spawn_scoped(scope, move || run_errands(from.repository, &progress.fetched, errands))?;
-            }
+        for number in 1..=workers * (ahead + 1) {
+            let (errands, progress) = (errands.clone(), &progress);
+            spawn(format!("F{number:02}"))
+                .spawn_scoped(scope, move || run_errands(from.repository, &progress.fetched, errands))?;
         }
         let handles = (1..=workers)
             .map(|number| {
-                let under_way = (ahead > 0).then(|| UnderWay::new(errand_sender.clone(), ahead + 1));
+                let under_way = UnderWay::new(errand_sender.clone(), ahead + 1);
                 let worker = Worker::new(from, &progress, queue.clone(), under_way);
                 spawn(format!("P{number:02}")).spawn_scoped(scope, move || worker.work())
             })

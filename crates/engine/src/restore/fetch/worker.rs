@@ -28,8 +28,8 @@ pub(super) struct Worker<'restore> {
     tasks: Receiver<Task<'restore>>,
     /// Requests to be sent.
     requests: VecDeque<Request<'restore>>,
-    /// Requests that were sent, where others wait for the answers.
-    under_way: Option<UnderWay<'restore>>,
+    /// Requests that were sent; others wait for the answers.
+    under_way: UnderWay<'restore>,
     decoder: Decoder,
     /// The plain bytes of a frame.
     plain: Vec<u8>,
@@ -46,7 +46,7 @@ impl<'restore> Worker<'restore> {
         from: From<'restore>,
         progress: &'restore Progress,
         tasks: Receiver<Task<'restore>>,
-        under_way: Option<UnderWay<'restore>>,
+        under_way: UnderWay<'restore>,
     ) -> Self {
         Self {
             from,
@@ -78,16 +78,11 @@ impl<'restore> Worker<'restore> {
         while !self.progress.has_failed() {
             termination::check()?;
             if let Some(request) = self.next_request() {
-                if let Some(under_way) = &mut self.under_way {
-                    under_way.send(request)?;
-                } else {
-                    let answer = request.fetch(self.from.repository, &self.progress.fetched)?;
-                    self.write_answer(answer)?;
-                }
+                self.under_way.send(request)?;
             } else if let Some(task) = self.next_task() {
                 self.begin(task)?;
-            } else if let Some(under_way) = self.under_way.as_mut().filter(|under_way| !under_way.is_empty()) {
-                let answer = under_way.receive()?;
+            } else if !self.under_way.is_empty() {
+                let answer = self.under_way.receive()?;
                 self.write_answer(answer)?;
             } else {
                 return Ok(());
@@ -98,16 +93,17 @@ impl<'restore> Worker<'restore> {
 
     /// The next request to send, if there is one that may be sent now.
     fn next_request(&mut self) -> Option<Request<'restore>> {
-        let has_room = self.under_way.as_ref().is_none_or(UnderWay::has_room);
-        if has_room { self.requests.pop_front() } else { None }
+        if self.under_way.has_room() { self.requests.pop_front() } else { None }
     }
 
     /// The next task, if there is time for one. With nothing else to do it is waited for.
     fn next_task(&self) -> Option<Task<'restore>> {
-        match &self.under_way {
-            Some(under_way) if !under_way.has_room() => None,
-            Some(under_way) if !under_way.is_empty() => self.tasks.try_recv().ok(),
-            _ => self.tasks.recv().ok(),
+        if !self.under_way.has_room() {
+            None
+        } else if self.under_way.is_empty() {
+            self.tasks.recv().ok()
+        } else {
+            self.tasks.try_recv().ok()
         }
     }
 
