@@ -159,6 +159,47 @@ fn after_an_upgrade_the_old_archive_goes_with_its_backups() {
     assert!(info.stdout.contains(&last) && !info.stdout.contains("(16)"), "{}", info.report());
 }
 
+/// Takes an incremental backup; gives its label and what was said.
+#[track_caller]
+fn incremental(site: &Site) -> (String, String) {
+    let said = site.pgark(&["--type=incr", "--log-level-console=info", "backup"]).expect_success().stdout;
+    let label = said.lines().find_map(|line| line.split_once("new backup label = ")).expect("a backup has a label").1;
+    (label.to_owned(), said)
+}
+
+/// Would lose: pages of the new cluster, where the old one's were taken for them, or the other way round.
+#[test]
+fn incremental_backups_stay_with_their_cluster() {
+    let (old, new) = (Server::get(15), Server::get(17));
+    let mut site = Site::builder(&old).setting("autovacuum", "off").start();
+    let full = site.backup(&[]);
+    site.cluster.sql("create role before");
+    let (before, said) = incremental(&site);
+    assert!(before.starts_with(&full) && !said.contains("all files are read"), "{said}");
+    let mut upgrade = Upgrade::of(&mut site, &new);
+    upgrade.use_new(&site);
+    upgrade.new.configure("autovacuum", "off");
+    upgrade.new.start();
+    site.pgark(&["stanza-upgrade"]).expect_success();
+
+    let (first, said) = incremental(&site);
+    assert!(said.contains("WARN: no prior backup exists, incr backup has been changed to full"), "{said}");
+    assert!(first.ends_with('F'), "{first}");
+    upgrade.new.sql("alter role before rename to after");
+    let (after, said) = incremental(&site);
+    assert!(after.starts_with(&first) && said.contains(&format!("last backup label = {first}")), "{said}");
+    assert!(!said.contains("all files are read"), "{said}");
+
+    assert_eq!(roles_in(&site, &old, &before), "before");
+    assert_eq!(roles_in(&site, &new, &first), "before");
+    assert_eq!(roles_in(&site, &new, &after), "after");
+    // What is left of the old cluster's set is no help to the new one, and no harm.
+    fs::remove_file(site.object(&format!("{first}/manifest"))).unwrap();
+    let (last, said) = incremental(&site);
+    assert!(last.ends_with('F') && said.contains("changed to full"), "{said}");
+    assert_eq!(roles_in(&site, &new, &last), "after");
+}
+
 /// A server whose upgrade was given up archives where it did before, so that a recovery finds all its WAL.
 #[test]
 fn a_cluster_that_comes_back_goes_on_with_its_archive() {

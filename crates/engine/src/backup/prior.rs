@@ -28,26 +28,31 @@ impl<'backup> Backup<'backup, '_> {
         Ok(self.session.change(|session| session.note_seen(self.seen))?)
     }
 
-    /// The type that the backup has in the end, and the full backup to whose set it belongs. Without one, it is a full
-    /// backup itself.
+    /// The type that the backup has in the end, and the newest full backup of the cluster, to whose set it belongs.
+    /// Without one, it is a full backup itself.
     pub(super) fn kind(&self, existing: &[Label]) -> Result<(LabelKind, Option<Label>)> {
         let kind = self.settings.kind;
         if kind == LabelKind::Full {
             return Ok((kind, None));
         }
-        let newest = existing.iter().filter(|label| label.kind() == LabelKind::Full).max_by_key(|label| label.time());
-        if let Some(full) = newest
-            && self.is_of_this_cluster(full)?
-        {
-            return Ok((kind, Some(full.clone())));
+        let mut full: Vec<&Label> = existing.iter().filter(|label| label.kind() == LabelKind::Full).collect();
+        full.sort_by_key(|label| std::cmp::Reverse(label.time()));
+        for label in full {
+            if self.is_of_this_cluster(label)? {
+                return Ok((kind, Some(label.clone())));
+            }
         }
         tracing::warn!("no prior backup exists, {kind} backup has been changed to full");
         Ok((LabelKind::Full, None))
     }
 
+    /// Of a backup that is damaged nobody knows; that it is passed over is told where one to compare with is chosen.
     fn is_of_this_cluster(&self, label: &Label) -> Result<bool> {
-        let manifest = Manifest::open(self.stanza.repository(), self.stanza.name(), label)?;
-        Ok(manifest.document().cluster.id == self.cluster.id)
+        match Manifest::open(self.stanza.repository(), self.stanza.name(), label) {
+            Ok(manifest) => Ok(manifest.document().cluster.id == self.cluster.id),
+            Err(error) if error.is_not_found() || matches!(error, pgark_repository::Error::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The timelines that the cluster came by.
