@@ -264,7 +264,9 @@ mod tests {
     #[test]
     fn nobody_waits_for_a_lane_that_fails() {
         let mut queue = queue(2, 2, 1);
-        [0, 1].map(|lane| queue.next(lane, START));
+        for lane in [0, 1] {
+            queue.next(lane, START);
+        }
         queue.note(1, segment(1), Outcome::Stored, START);
         assert!(!queue.is_at_rest(START));
         queue.note(0, segment(1), Outcome::RepositoryFailed, START);
@@ -289,7 +291,9 @@ mod tests {
         // What one lane has begun, the other may still do.
         assert_eq!(names(&mut queue, 1, START).len(), 2);
         for lane in [0, 1] {
-            [1, 2].map(|number| queue.note(lane, segment(number), Outcome::Stored, START));
+            for number in [1, 2] {
+                queue.note(lane, segment(number), Outcome::Stored, START);
+            }
         }
         assert!(queue.is_at_rest(START));
         let mut small = Queue::new(1, 4, 1);
@@ -300,10 +304,10 @@ mod tests {
     #[test]
     fn only_who_holds_postgresql_up_loses_files() {
         let mut queue = queue(2, 8, 4);
-        [1, 2, 3].map(|number| {
+        for number in [1, 2, 3] {
             queue.next(1, START);
             queue.note(1, segment(number), Outcome::Stored, START);
-        });
+        }
         assert_eq!(queue.drop_excess(4 * SIZE), []);
         let dropped = queue.drop_excess(4 * SIZE - 1);
         let first: Vec<_> = (1..=3).map(|number| (segment(number), BTreeSet::from([0]))).collect();
