@@ -68,9 +68,10 @@ fn wal_gaps(info: &Value) -> Vec<String> {
             }
             let text = |name: &str| missing[name].as_str().unwrap_or_default().to_owned();
             let (first, last, key) = (text("first"), text("last"), &archive["database"]["repo-key"]);
-            gaps.push(match first == last {
-                true => format!("repo{key}: WAL segment {first} is missing"),
-                false => format!("repo{key}: WAL segments {first} to {last} are missing"),
+            gaps.push(if first == last {
+                format!("repo{key}: WAL segment {first} is missing")
+            } else {
+                format!("repo{key}: WAL segments {first} to {last} are missing")
             });
         }
     }
