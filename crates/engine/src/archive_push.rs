@@ -1,5 +1,6 @@
 //! Putting one WAL file into every repository.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -11,11 +12,14 @@ use pgark_postgres::wal::segment::{SegmentAnalysis, analyse};
 use pgark_repository::StanzaName;
 use pgark_repository::container::WriteOptions;
 use pgark_repository::wal::{Stored, WalDocument};
-use pgark_system::termination;
+use pgark_system::{memory, termination};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::stanza::{Identity, OpenRepository, RepositorySettings, Stanza};
 use crate::wal_path::wal_path;
+
+/// The largest size of a segment that a server can be told to have, `initdb --wal-segsize`.
+const SEGMENT_BYTES_MAX: usize = 1 << 30;
 
 /// What is to be pushed.
 #[derive(Debug)]
@@ -96,7 +100,7 @@ fn read(path: &Path, header_check: bool) -> Result<WalFile> {
                 .hint("pass the path of a WAL file: archive-push %p")
                 .source(error)
         })?;
-    let bytes = fs::read(path)?;
+    let bytes = read_all(path)?;
     let is_segment = matches!(name, WalFileName::Segment(_) | WalFileName::Partial(_));
     let header = match SegmentReader::new(&bytes) {
         _ if !is_segment => None,
@@ -110,6 +114,15 @@ fn read(path: &Path, header_check: bool) -> Result<WalFile> {
         }
     };
     Ok(WalFile { name, bytes, header, analysis: OnceLock::new() })
+}
+
+fn read_all(path: &Path) -> Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    // As much as a segment can have at most; a file that says it is longer is read all the same.
+    let mut bytes = memory::buffer(length.min(SEGMENT_BYTES_MAX));
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A server archives a segment when it is full or was switched. One whose WAL ends early was damaged on its way to us: it
