@@ -174,7 +174,7 @@ fn store(settings: &ArchivePushSettings, file: &WalFile, stanza: &Stanza<'_>) ->
                 size: file.bytes.len() as u64,
                 hash: String::new(),
             };
-            archive.store_segment(document, &file.bytes, || file.analysis().to_vec(), settings.write, settings.workers)
+            archive.store_segment(&document, &file.bytes, || file.analysis().to_vec(), settings.write, settings.workers)
         }
         WalFileName::History(_) | WalFileName::BackupHistory { .. } => archive.store_history(&name, &file.bytes),
     };

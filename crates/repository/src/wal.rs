@@ -85,7 +85,7 @@ impl<'repository> Archive<'repository> {
     /// [`Error::Conflict`] where the archive has other content under this name; or the storage's error.
     pub fn store_segment(
         &self,
-        document: WalDocument,
+        document: &WalDocument,
         bytes: &[u8],
         analysis: impl FnOnce() -> Vec<u8>,
         options: WriteOptions,
