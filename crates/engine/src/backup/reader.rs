@@ -279,7 +279,7 @@ mod tests {
             let chunk = chunk.unwrap();
             let (from_file, rest) = chunk.buffer[..chunk.length].split_at(chunk.in_file);
             assert!(from_file.iter().all(|byte| *byte == 1) && rest.iter().all(|byte| *byte == 0));
-            ahead.buffers.send(chunk.buffer).unwrap();
+            let _needed_till_all_is_read = ahead.buffers.send(chunk.buffer);
             (chunk.length, chunk.in_file, chunk.file_end)
         };
         chunks(ahead).into_iter().map(take).collect()
