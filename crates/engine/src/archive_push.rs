@@ -3,6 +3,7 @@
 //! [`asynchronous`](crate::asynchronous) puts many files there with the same functions.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -14,7 +15,7 @@ use pgark_postgres::wal::segment::{SegmentAnalysis, analyse};
 use pgark_repository::StanzaName;
 use pgark_repository::container::WriteOptions;
 use pgark_repository::wal::{Stored, WalDocument};
-use pgark_system::termination;
+use pgark_system::{memory, termination};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::size::human_size;
@@ -24,6 +25,9 @@ use crate::wal_path::wal_path;
 /// The directory in `pg_wal` in which PostgreSQL notes what is to be archived, and how the names of such notes end.
 const STATUS_DIRECTORY: &str = "archive_status";
 const READY_SUFFIX: &str = ".ready";
+
+/// The largest size of a segment that a server can be told to have, `initdb --wal-segsize`.
+const SEGMENT_BYTES_MAX: usize = 1 << 30;
 
 /// What is to be pushed.
 #[derive(Debug)]
@@ -168,7 +172,7 @@ pub(crate) fn drop_warning(name: WalFileName, queue_max: u64, whose: &str) -> St
 /// [`ErrorKind::FileInvalid`]; or what the file system says.
 pub(crate) fn read(path: &Path, header_check: bool) -> Result<WalFile> {
     let name = name_of(path)?;
-    let bytes = fs::read(path)?;
+    let bytes = read_all(path)?;
     let is_segment = matches!(name, WalFileName::Segment(_) | WalFileName::Partial(_));
     let header = match SegmentReader::new(&bytes) {
         _ if !is_segment => None,
@@ -182,6 +186,15 @@ pub(crate) fn read(path: &Path, header_check: bool) -> Result<WalFile> {
         }
     };
     Ok(WalFile { name, bytes, header, analysis: OnceLock::new() })
+}
+
+fn read_all(path: &Path) -> Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    // As much as a segment can have at most; a file that says it is longer is read all the same.
+    let mut bytes = memory::buffer(length.min(SEGMENT_BYTES_MAX));
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A server archives a segment when it is full or was switched. One whose WAL ends early was damaged on its way to us: it
@@ -237,7 +250,7 @@ fn store(settings: &PushSettings, file: &WalFile, stanza: &Stanza<'_>, workers: 
                 size: file.bytes.len() as u64,
                 hash: String::new(),
             };
-            archive.store_segment(document, &file.bytes, || file.analysis().to_vec(), settings.write, workers)
+            archive.store_segment(&document, &file.bytes, || file.analysis().to_vec(), settings.write, workers)
         }
         WalFileName::History(_) | WalFileName::BackupHistory { .. } => archive.store_history(&name, &file.bytes),
     };

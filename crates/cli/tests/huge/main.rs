@@ -3,6 +3,8 @@
 //! The server is a real one, with tables whose files are sparse: pages of zeros are pages to PostgreSQL. What a year of
 //! hourly backups would have left in the repository is written by the repository's own writers ([`year`]).
 
+#![allow(clippy::unwrap_used, reason = "what goes wrong here ends the test")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod year;

@@ -20,8 +20,8 @@ use super::dispatch::OldContent;
 use super::entries::{PackCounts, counts, counts_of};
 use super::owners::Names;
 use super::packs::Packs;
-use super::reader::TaskRead;
 use super::stock::Stock;
+use super::taker::TaskRead;
 use super::uses::Uses;
 use crate::error::{Error, ErrorKind, Result};
 

@@ -1,4 +1,5 @@
-//! Copying the files of a cluster into packs: one thread walks, workers do tasks, the caller's thread collects.
+//! Copying the files of a cluster into packs: one thread walks, readers read for workers what tasks want, workers take it,
+//! the caller's thread collects.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -13,9 +14,9 @@ use pgark_system::termination;
 use super::collector::{Collector, FileRead};
 use super::dispatch::{Decisions, UnderWay, dispatch};
 use super::packs::Packs;
-use super::reader::{Reader, Rules, TaskRead};
+use super::reader::{Opened, Reader};
 use super::room::Room;
-use super::task::Task;
+use super::taker::{Rules, Taker, TaskRead};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Lock;
 use crate::vigil::Vigil;
@@ -51,13 +52,14 @@ pub(super) fn copy(
         scope.spawn(|| lock.expect(size_of(decisions)));
         let walking = scope.spawn(|| dispatch(decisions, &room, under_way_sender, task_sender));
         for worker in 1..=workers {
-            let (tasks, results) = (tasks.clone(), result_sender.clone());
-            let reader = Reader::new(packs, decisions.stock, rules);
-            thread::Builder::new()
-                .name(format!("P{worker:02}"))
-                .spawn_scoped(scope, || work(reader, tasks, results))?;
+            let (reader, ahead) = Reader::new(tasks.clone(), rules.pacer);
+            let taker = Taker::new(packs, decisions.stock, rules, ahead.buffers);
+            let (opened, results) = (ahead.opened, result_sender.clone());
+            let thread = |kind: char| thread::Builder::new().name(format!("{kind}{worker:02}"));
+            thread('R').spawn_scoped(scope, || reader.run())?;
+            thread('P').spawn_scoped(scope, || work(taker, opened, results))?;
         }
-        // Only the workers hold these from here on, so that each side sees when the other is gone.
+        // Only readers and workers hold these from here on, so that each side sees when the other is gone.
         drop((tasks, result_sender));
         let control_file = collect(under_way, results, &room, collector, session, lock);
         drop(closing);
@@ -86,15 +88,15 @@ fn size_of(decisions: &Decisions<'_>) -> u64 {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the channel closes when this returns")]
-fn work(mut reader: Reader<'_, '_>, tasks: Receiver<Task>, results: Sender<TaskResult>) {
-    for task in tasks {
-        let result = reader.read(&task).map(|read| (task.sequence, read));
+fn work(mut taker: Taker<'_, '_>, opened: Receiver<Result<Opened>>, results: Sender<TaskResult>) {
+    for opened in opened {
+        let result = opened.and_then(|opened| taker.take(&opened));
         let failed = result.is_err();
         if results.send(result).is_err() || failed {
             return;
         }
     }
-    if let Err(error) = reader.finish() {
+    if let Err(error) = taker.finish() {
         // If nobody listens any more, the backup has failed already.
         let _unheard = results.send(Err(error));
     }

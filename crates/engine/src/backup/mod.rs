@@ -25,6 +25,7 @@ mod room;
 mod server;
 mod stock;
 mod tables;
+mod taker;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -59,9 +60,9 @@ use self::copy::copy;
 use self::dispatch::Decisions;
 use self::frames::FrameWriter;
 use self::packs::Packs;
-use self::reader::Rules;
 use self::reference::Reference;
 use self::stock::Stock;
+use self::taker::Rules;
 use self::wal::NeededWal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{self, Lock, Locks};

@@ -151,7 +151,7 @@ impl<'vault, S: Sink> ContainerWriter<'vault, S> {
                     let numbered = |index| Some((number_after(first, index), *blocks.get(index)?));
                     while let Some((number, plain)) = numbered(next.fetch_add(1, Ordering::Relaxed)) {
                         let record = encoder.encode_block(object, number, kind, plain);
-                        let block = record.map(|record| (number, record, encoder.stored.clone()));
+                        let block = record.map(|record| (number, record, std::mem::take(&mut encoder.stored)));
                         // Nobody listens any more where another block has failed.
                         let Ok(()) = sender.send(block) else { return };
                     }

@@ -111,7 +111,7 @@ impl Site {
                 };
                 let analysis = if read { analyse(&bytes).unwrap().encode() } else { Vec::new() };
                 let options = WriteOptions { compression: Compression::Zstd(1), verify: false };
-                self.archive().store_segment(document, &bytes, || analysis, options, 1).unwrap();
+                self.archive().store_segment(&document, &bytes, || analysis, options, 1).unwrap();
             }
             WalFileName::History(_) => drop(self.archive().store_history(&name, &bytes).unwrap()),
             WalFileName::Partial(_) | WalFileName::BackupHistory { .. } => {}
