@@ -1,5 +1,7 @@
 //! `pgark agent` and `pgark schedule`
 
+#![allow(clippy::unwrap_used, reason = "what goes wrong here ends the test")]
+
 mod common;
 
 use std::fs::Permissions;

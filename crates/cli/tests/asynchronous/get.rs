@@ -29,7 +29,7 @@ fn recovery_is_given_what_was_fetched_ahead() {
         assert!(log.contains("unable to find"), "{log}");
         wait_for_rest(&site, "prefetch");
         let left = spooled(&site, "in");
-        assert!(left.iter().all(|name| !name.ends_with(".fetching") && !name.ends_with(".taken")), "{left:?}");
+        assert!(left.iter().all(|name| [".fetching", ".taken"].iter().all(|end| !name.ends_with(end))), "{left:?}");
         assert!(left.len() <= 9, "{left:?}");
     }
 }
@@ -111,7 +111,8 @@ fn a_killed_background_is_replaced() {
         if let Ok(holder) = fs::read(&lock)
             && pgark_system::lock::is_held(&lock)
             && let Ok(holder) = serde_json::from_slice::<serde_json::Value>(&holder)
-            && let Some(process) = holder["pid"].as_u64().and_then(|id| rustix::process::Pid::from_raw(id as i32))
+            && let Some(process) =
+                holder["pid"].as_i64().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?))
         {
             let _ended_already = rustix::process::kill_process(process, rustix::process::Signal::KILL);
         }
