@@ -103,6 +103,7 @@ impl Agent {
             }
         }
         self.publish();
+        self.stanzas.iter_mut().for_each(Stanza::finish_calls);
         self.outcome(&tried)
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -89,8 +89,9 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Calls what is to be called, without waiting for it.
-    pub(crate) fn call(&self, notice: &Notice, board: &Board) {
+    /// Calls what is to be called, without waiting for it. Gives the threads that do.
+    pub(crate) fn call(&self, notice: &Notice, board: &Board) -> Vec<JoinHandle<()>> {
+        let mut calls = Vec::new();
         for (_, hook) in self.hooks.iter().filter(|(event, _)| *event == notice.event) {
             let (hook, told, timeout, its_board) = (hook.clone(), notice.clone(), self.timeout, board.clone());
             let call = move || {
@@ -99,11 +100,15 @@ impl Hooks {
                     its_board.tell(clock::now(), Level::Warning, Some(&told.stanza), &text);
                 }
             };
-            if let Err(error) = thread::Builder::new().name("hook".to_owned()).spawn(call) {
-                let text = format!("hook-{} failed: {error}", notice.event.name());
-                board.tell(clock::now(), Level::Warning, Some(&notice.stanza), &text);
+            match thread::Builder::new().name("hook".to_owned()).spawn(call) {
+                Ok(thread) => calls.push(thread),
+                Err(error) => {
+                    let text = format!("hook-{} failed: {error}", notice.event.name());
+                    board.tell(clock::now(), Level::Warning, Some(&notice.stanza), &text);
+                }
             }
         }
+        calls
     }
 }
 

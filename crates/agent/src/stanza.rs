@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Sender;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use jiff::Timestamp;
 use pgark_engine::control::{ControlSettings, ensure_not_stopped};
@@ -50,6 +50,7 @@ pub(crate) struct Stanza {
     is_observing: bool,
     is_stopped: bool,
     plan: Plan,
+    calls: Vec<JoinHandle<()>>,
     board: Board,
     _lock: Lock,
 }
@@ -87,6 +88,7 @@ impl Stanza {
             is_observing: false,
             is_stopped: false,
             plan: Plan { start: Vec::new(), waiting: Vec::new(), next: BTreeMap::new(), wake: None },
+            calls: Vec::new(),
             board: board.clone(),
             _lock: lock,
         };
@@ -238,7 +240,7 @@ impl Stanza {
         self.remember();
     }
 
-    fn call(&self, agent: &AgentSettings, event: Event, job: Option<Kind>, code: Option<i32>, message: String) {
+    fn call(&mut self, agent: &AgentSettings, event: Event, job: Option<Kind>, code: Option<i32>, message: String) {
         let notice = Notice {
             event,
             time: clock::now(),
@@ -248,7 +250,16 @@ impl Stanza {
             code,
             message,
         };
-        self.settings.hooks.call(&notice, &self.board);
+        self.calls.retain(|call| !call.is_finished());
+        self.calls.extend(self.settings.hooks.call(&notice, &self.board));
+    }
+
+    /// Waits until all that was called has ended, each of which has its timeout.
+    pub(crate) fn finish_calls(&mut self) {
+        for call in self.calls.drain(..) {
+            // One that has panicked has said so.
+            let _ended = call.join();
+        }
     }
 
     /// Asks jobs that are at work to end.
@@ -287,9 +298,13 @@ impl Stanza {
                 self.call(agent, Event::WalGap, None, None, gap.clone());
             }
         }
-        // What was known before stays known where it can't be asked.
-        let info = repositories.info.clone().or_else(|| self.repositories.info.take());
-        self.repositories = RepositoriesStatus { info, ..repositories };
+        if repositories.info.is_some() {
+            self.repositories = repositories;
+        } else {
+            // What was known before stays known where it can't be asked.
+            self.repositories.asked = repositories.asked;
+            self.repositories.error = repositories.error;
+        }
     }
 
     /// Finds where the schedule is not kept, and tells of what is new.
