@@ -6,6 +6,7 @@
 //! that it needs.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use pgark_repository::PackId;
 use pgark_repository::map::PageMap;
@@ -13,12 +14,36 @@ use pgark_repository::map::PageMap;
 use super::pages::PageSet;
 
 /// What a map uses of one frame.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct FrameUse {
+    /// The pack that it is in.
+    pack: PackId,
     /// Pages of the frame that go on being used.
     live: u32,
     /// The most pages that it can have.
     stride: u16,
+}
+
+/// The frames of one map: each by the number that its pack has there, and its block.
+type Frames = HashMap<(u32, u32), FrameUse, BuildHasherDefault<FrameHasher>>;
+
+/// Spreads the two numbers of a frame. A map may have a hundred thousand pieces, for each of which its frame is looked up.
+#[derive(Default)]
+struct FrameHasher(u64);
+
+impl Hasher for FrameHasher {
+    fn finish(&self) -> u64 {
+        let product = self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        product ^ (product >> 32)
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 << 32) | u64::from(number);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32((*byte).into()));
+    }
 }
 
 /// The pages of a file that are to be stored anew although they have not changed.
@@ -33,26 +58,27 @@ pub fn rewrites(
     is_emptied: &dyn Fn(PackId) -> bool,
     frame_pages: &mut dyn FnMut(PackId, u32) -> Option<usize>,
 ) -> PageSet {
-    let mut frames: HashMap<(PackId, u32), FrameUse> = HashMap::new();
-    for piece in map.pieces() {
-        let frame = frames.entry((piece.pack, piece.block)).or_default();
+    let mut frames = Frames::default();
+    for (pack, piece) in map.numbered_pieces() {
+        let unknown = FrameUse { pack: piece.pack, live: 0, stride: 0 };
+        let frame = frames.entry((pack, piece.block)).or_insert(unknown);
         frame.stride = frame.stride.max(piece.stride);
         let end = (piece.first_page + piece.pages).min(pages);
         if piece.first_page < end {
             frame.live += end - piece.first_page - read.count_in(piece.first_page..end);
         }
     }
-    frames.retain(|(pack, block), frame| {
+    frames.retain(|(_, block), frame| {
         let is_thin = |count: usize| frame.live as usize * 2 < count;
-        let is_rewritten =
-            is_emptied(*pack) || is_thin(frame.stride.into()) && frame_pages(*pack, *block).is_some_and(is_thin);
+        let is_rewritten = is_emptied(frame.pack)
+            || is_thin(frame.stride.into()) && frame_pages(frame.pack, *block).is_some_and(is_thin);
         frame.live > 0 && is_rewritten
     });
     if frames.is_empty() {
         return PageSet::default();
     }
-    let rewritten = map.pieces().filter(|piece| frames.contains_key(&(piece.pack, piece.block)));
-    rewritten.map(|piece| piece.first_page..(piece.first_page + piece.pages).min(pages)).collect()
+    let rewritten = map.numbered_pieces().filter(|(pack, piece)| frames.contains_key(&(*pack, piece.block)));
+    rewritten.map(|(_, piece)| piece.first_page..(piece.first_page + piece.pages).min(pages)).collect()
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ fn collect(
                     let task = wait_for(sequence, &results, &mut waiting, &mut renew_if_due)?;
                     lock.advance(share);
                     read = task.zip(read).map(|(task, mut read)| {
-                        read.append(&task);
+                        read.append(task);
                         read
                     });
                 }
