@@ -79,6 +79,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[cold]
     fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {

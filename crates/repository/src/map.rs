@@ -59,13 +59,13 @@ struct HeldRun {
 
 /// A part of a run that lies in one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct Piece<Pack = PackId> {
     /// The first page's number in the file.
     pub first_page: u32,
     /// How many pages.
     pub pages: u32,
     /// The pack.
-    pub pack: PackId,
+    pub pack: Pack,
     /// The frame's block.
     pub block: u32,
     /// The first page's place in the frame.
@@ -133,18 +133,28 @@ impl PageMap {
 
     /// The frames in which the pages lie, in the order of the pages; zero pages are in none.
     pub fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
-        self.numbered_pieces().map(|(_, piece)| piece)
+        self.numbered_pieces().map(|piece| {
+            let Piece { first_page, pages, pack, block, slot, stride } = piece;
+            Piece { first_page, pages, pack: self.pack(pack), block, slot, stride }
+        })
     }
 
-    /// The same with a number for each pack, which no other pack has in this map: it takes less time to work with.
-    pub fn numbered_pieces(&self) -> impl Iterator<Item = (u32, Piece)> + '_ {
+    /// The same with numbers in the place of packs: each pack has one in this map, which takes less time to work with.
+    pub fn numbered_pieces(&self) -> impl Iterator<Item = Piece<u32>> + '_ {
         let mut first_page = 0;
         self.runs.iter().flat_map(move |run| {
             let start = first_page;
             first_page += run.pages;
-            let pack = (run.pack != NOWHERE).then(|| self.packs.pack(run.pack));
-            RunPieces { run: *run, pack, start, done: 0 }
+            RunPieces { run: *run, start, done: 0 }
         })
+    }
+
+    /// The pack that has a number in this map.
+    ///
+    /// # Panics
+    /// Where none has.
+    pub fn pack(&self, number: u32) -> PackId {
+        self.packs.pack(number)
     }
 
     /// How many pages lie in each pack, in the order of the packs.
@@ -352,28 +362,24 @@ fn continues(last: &HeldRun, next: &HeldRun) -> bool {
 /// Cuts a run at the borders of its frames.
 struct RunPieces {
     run: HeldRun,
-    /// Its pack; `None` for zeros, which have no frames.
-    pack: Option<PackId>,
     start: u32,
     done: u32,
 }
 
 impl Iterator for RunPieces {
-    /// With the number of the pack.
-    type Item = (u32, Piece);
+    type Item = Piece<u32>;
 
-    fn next(&mut self) -> Option<(u32, Piece)> {
-        let pack = self.pack?;
+    fn next(&mut self) -> Option<Piece<u32>> {
         let left = self.run.pages - self.done;
-        if left == 0 {
+        if left == 0 || self.run.pack == NOWHERE {
             return None;
         }
         // What it leads to fits: decoding and the format's limits keep blocks below 32 bits.
-        let HeldRun { pack: number, block, slot, stride, .. } = self.run.part(self.done, left);
+        let HeldRun { pack, block, slot, stride, .. } = self.run.part(self.done, left);
         let pages = left.min(u32::from(stride - slot));
         let piece = Piece { first_page: self.start + self.done, pages, pack, block, slot, stride };
         self.done += pages;
-        Some((number, piece))
+        Some(piece)
     }
 }
 

@@ -14,10 +14,8 @@ use pgark_repository::map::PageMap;
 use super::pages::PageSet;
 
 /// What a map uses of one frame.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct FrameUse {
-    /// The pack that it is in.
-    pack: PackId,
     /// Pages of the frame that go on being used.
     live: u32,
     /// The most pages that it can have.
@@ -59,26 +57,26 @@ pub fn rewrites(
     frame_pages: &mut dyn FnMut(PackId, u32) -> Option<usize>,
 ) -> PageSet {
     let mut frames = Frames::default();
-    for (pack, piece) in map.numbered_pieces() {
-        let unknown = FrameUse { pack: piece.pack, live: 0, stride: 0 };
-        let frame = frames.entry((pack, piece.block)).or_insert(unknown);
+    for piece in map.numbered_pieces() {
+        let frame = frames.entry((piece.pack, piece.block)).or_default();
         frame.stride = frame.stride.max(piece.stride);
         let end = (piece.first_page + piece.pages).min(pages);
         if piece.first_page < end {
             frame.live += end - piece.first_page - read.count_in(piece.first_page..end);
         }
     }
-    frames.retain(|(_, block), frame| {
+    frames.retain(|(pack, block), frame| {
+        let pack = map.pack(*pack);
         let is_thin = |count: usize| frame.live as usize * 2 < count;
-        let is_rewritten = is_emptied(frame.pack)
-            || is_thin(frame.stride.into()) && frame_pages(frame.pack, *block).is_some_and(is_thin);
+        let is_rewritten =
+            is_emptied(pack) || is_thin(frame.stride.into()) && frame_pages(pack, *block).is_some_and(is_thin);
         frame.live > 0 && is_rewritten
     });
     if frames.is_empty() {
         return PageSet::default();
     }
-    let rewritten = map.numbered_pieces().filter(|(pack, piece)| frames.contains_key(&(*pack, piece.block)));
-    rewritten.map(|(_, piece)| piece.first_page..(piece.first_page + piece.pages).min(pages)).collect()
+    let rewritten = map.numbered_pieces().filter(|piece| frames.contains_key(&(piece.pack, piece.block)));
+    rewritten.map(|piece| piece.first_page..(piece.first_page + piece.pages).min(pages)).collect()
 }
 
 #[cfg(test)]

@@ -71,6 +71,7 @@ impl PageMap {
 }
 
 /// Reads a run; its pack is a place in the list of the map.
+#[inline]
 fn decode_run(reader: &mut Reader<'_>, pack_count: u64) -> Result<HeldRun, Malformed> {
     let pages = reader.varint_u32()?;
     if pages == 0 {
