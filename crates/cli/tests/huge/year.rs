@@ -282,7 +282,7 @@ impl<'site> Builder<'site> {
         maps.extend_from_slice(encoded);
         *self.uses.entry(location.pack).or_default() += 1;
         if maps.len() >= MAPS_BLOCK_BYTES {
-            writer.append_maps(&std::mem::take(maps)).unwrap();
+            writer.append_maps(&[&std::mem::take(maps)], 1).unwrap();
             if writer.is_full() {
                 self.finish_maps();
             }
@@ -293,7 +293,7 @@ impl<'site> Builder<'site> {
     fn finish_maps(&mut self) {
         let Some((mut writer, maps)) = self.maps.take() else { return };
         if !maps.is_empty() {
-            writer.append_maps(&maps).unwrap();
+            writer.append_maps(&[&maps], 1).unwrap();
         }
         self.finish_pack(writer);
     }

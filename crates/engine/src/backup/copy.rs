@@ -131,7 +131,7 @@ fn collect(
                     let task = wait_for(sequence, &results, &mut waiting, session)?;
                     lock.advance(share);
                     read = task.zip(read).map(|(task, mut read)| {
-                        read.append(&task);
+                        read.append(task);
                         read
                     });
                 }

@@ -222,7 +222,7 @@ impl Backup<'_, '_> {
         let stock = self.stock(reference.as_ref(), &existing)?;
         let packs = Packs::new(self.stanza.repository(), self.stanza.name(), self.session.id(), self.settings.write);
         let manifest = ManifestWriter::new(self.stanza.repository(), self.stanza.name(), &label)?;
-        let mut collector = Collector::new(&packs, &stock, manifest);
+        let mut collector = Collector::new(&packs, &stock, manifest, self.workers());
         if let Some(reference) = &reference {
             collector.release_late(&reference.manifest, &reference.packs)?;
         }

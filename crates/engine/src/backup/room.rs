@@ -5,14 +5,14 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use pgark_repository::map::{PageMap, Run};
+use pgark_repository::map::PageMap;
 
 /// Bytes of maps that may be under way; more only where a single file has more.
 const LIMIT: usize = 40 << 20;
 
 /// Bytes that a file's map takes while it is under way: as it was, and as it will be.
 pub(super) fn weight(map: &PageMap) -> usize {
-    2 * size_of::<Run>() * map.runs().len()
+    2 * map.memory()
 }
 
 /// The room that there is.

@@ -200,7 +200,7 @@ fn complete(task: &Task, mut placed: Vec<Placed>, mut read: TaskRead) -> Result<
 /// The map of a part of a file: where pages were found to lie now, and where the others lay before. The old map is that of
 /// the same part.
 pub(super) fn patched(part: &Range<u32>, old: &PageMap, placed: &[Placed]) -> PageMap {
-    let (mut map, mut old, mut at) = (PageMap::default(), old.cursor(), part.start);
+    let (mut map, mut old, mut at) = (PageMap::beside(old), old.cursor(), part.start);
     for (page, source) in placed {
         old.copy(page - at, &mut map);
         old.skip(1);

@@ -136,6 +136,7 @@ impl<'vault, S: Sink> ContainerWriter<'vault, S> {
     /// # Errors
     /// As [`ContainerWriter::append`].
     pub(crate) fn append_all(&mut self, kind: BlockKind, blocks: &[&[u8]], workers: usize) -> Result<()> {
+        let workers = workers.min(blocks.len());
         if workers <= 1 {
             return blocks.iter().try_for_each(|plain| self.append(kind, plain).map(drop));
         }
