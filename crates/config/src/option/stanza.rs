@@ -22,7 +22,7 @@ options! {
         => path().each_cluster().required().needs("stanza", &[]).once_called(PATH_ONCE).of(&[Check]);
 
     PG_PATH_IF_ANY, "pg-path", "the data directory", PATH_DESCRIPTION
-        => path().each_cluster().once_called(PATH_ONCE).of(&[ArchivePush]);
+        => path().each_cluster().once_called(PATH_ONCE).of(&[Agent, ArchivePush]);
 
     PG_PORT, "pg-port", "the port of PostgreSQL",
         "Also part of the name of the Unix socket."
