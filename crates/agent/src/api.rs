@@ -54,3 +54,6 @@ fn stanza(stanza: StanzaStatus, now: Timestamp) -> Stanza {
     let (looked, error) = (repositories.asked, repositories.error);
     Stanza { name, health, stopped, jobs, late, wal, looked, error, repositories: digests }
 }
+
+#[cfg(test)]
+mod tests;

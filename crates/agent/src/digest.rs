@@ -83,7 +83,10 @@ pub struct MissingDigest {
 impl RepositoryDigest {
     /// The newest backup; of a kind, if one is given.
     pub(crate) fn newest(&self, kind: Option<&str>) -> Option<&BackupDigest> {
-        self.backups.iter().filter(|backup| kind.is_none_or(|kind| backup.kind == kind)).max_by_key(|backup| backup.ended)
+        self.backups
+            .iter()
+            .filter(|backup| kind.is_none_or(|kind| backup.kind == kind))
+            .max_by_key(|backup| backup.ended)
     }
 
     /// The window that reaches furthest, which is where the cluster is now.

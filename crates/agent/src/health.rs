@@ -45,7 +45,7 @@ pub struct Health {
 }
 
 /// Judges a stanza by what is known of it.
-pub fn health(stanza: &StanzaStatus, repositories: &[RepositoryDigest], now: Timestamp) -> Health {
+pub(crate) fn health(stanza: &StanzaStatus, repositories: &[RepositoryDigest], now: Timestamp) -> Health {
     let mut findings = Vec::new();
     findings.extend(look(stanza, repositories));
     findings.extend(repositories.iter().flat_map(|repository| of_repository(repository, now)));
@@ -104,13 +104,17 @@ fn of_repository(repository: &RepositoryDigest, now: Timestamp) -> Vec<Finding> 
     }
     match repository.newest_window() {
         Some(window) => {
-            let (since, until) = (age(now.duration_since(window.start)), window.stop.map(|stop| now.duration_since(stop)));
-            let until = until.map_or_else(|| "the end of the last backup".to_owned(), |until| format!("{} ago", age(until)));
-            let text = format!("repo{key}: every moment can be reached from {since} ago to the last transaction, {until}");
+            let (since, until) =
+                (age(now.duration_since(window.start)), window.stop.map(|stop| now.duration_since(stop)));
+            let until =
+                until.map_or_else(|| "the end of the last backup".to_owned(), |until| format!("{} ago", age(until)));
+            let text =
+                format!("repo{key}: every moment can be reached from {since} ago to the last transaction, {until}");
             findings.push(finding(Grade::Ok, text));
         }
         None if newest.is_some() => {
-            findings.push(finding(Grade::Error, format!("repo{key}: no backup can be recovered with the WAL there is")));
+            findings
+                .push(finding(Grade::Error, format!("repo{key}: no backup can be recovered with the WAL there is")));
         }
         None => {}
     }
@@ -122,7 +126,9 @@ fn of_repository(repository: &RepositoryDigest, now: Timestamp) -> Vec<Finding> 
         // Names of segments have the order of their timelines and of their numbers.
         let is_passed = newest.and_then(|backup| backup.first_segment.as_ref()).is_some_and(|first| gap.last < *first);
         match is_passed {
-            true => finding(Grade::Warning, format!("{what}: no recovery gets past it, but later backups do not need it")),
+            true => {
+                finding(Grade::Warning, format!("{what}: no recovery gets past it, but later backups do not need it"))
+            }
             false => finding(Grade::Error, format!("{what}: no recovery gets past it; take a backup now")),
         }
     }));

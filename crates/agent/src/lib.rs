@@ -27,10 +27,11 @@ mod systemd;
 mod wal;
 
 pub use self::agent::{Agent, preview};
+pub use self::digest::{BackupDigest, MissingDigest, RepositoryDigest, WindowDigest};
+pub use self::health::{Finding, Grade, Health};
 pub use self::hook::{Event, Hook, Hooks, Notice};
 pub use self::job::{Job, Kind, Memory, Run};
 pub use self::late::Late;
-pub use self::health::{Finding, Grade, Health};
 pub use self::schedule::{Schedule, ScheduleError};
 pub use self::serve::{ServeSettings, TlsSettings, Token};
 pub use self::settings::{AgentSettings, StanzaSettings};

@@ -96,7 +96,10 @@ fn of_stanzas(text: &mut Exposition, known: &[Known<'_>], now: Timestamp) {
 fn of_repositories(text: &mut Exposition, known: &[Known<'_>]) {
     let mut gauge = |name, help, value: &dyn Fn(&RepositoryDigest) -> Option<f64>| {
         let samples = known.iter().flat_map(|known| {
-            known.repositories.iter().map(|repository| (repository_labels(known, repository, &[]), value(repository)))
+            known
+                .repositories
+                .iter()
+                .map(move |repository| (repository_labels(known, repository, &[]), value(repository)))
         });
         text.family(Kind::Gauge, name, help, samples);
     };
@@ -158,9 +161,11 @@ fn of_backups(text: &mut Exposition, known: &[Known<'_>]) {
     last("pgark_backup_last_size_bytes", "Bytes of the cluster at the last backup of this type.", &|backup| {
         count(backup.size)
     });
-    last("pgark_backup_last_read_bytes", "Bytes of the cluster that the last backup of this type has read.", &|backup| {
-        count(backup.read)
-    });
+    last(
+        "pgark_backup_last_read_bytes",
+        "Bytes of the cluster that the last backup of this type has read.",
+        &|backup| count(backup.read),
+    );
     last(
         "pgark_backup_last_added_bytes",
         "Bytes that the last backup of this type has added to the repository.",
@@ -181,8 +186,8 @@ fn of_backups(text: &mut Exposition, known: &[Known<'_>]) {
 fn of_jobs(text: &mut Exposition, known: &[Known<'_>]) {
     let mut family = |kind, name, help, value: &dyn Fn(&StanzaStatus, &JobStatus) -> Option<f64>| {
         let samples = known.iter().flat_map(|known| {
-            known.stanza.jobs.iter().map(|job| {
-                let labels = Labels::of(&[("stanza", &known.stanza.name), ("job", job.kind.name())]);
+            known.stanza.jobs.iter().map(move |job| {
+                let labels = Labels::of(&[("stanza", &known.stanza.name), ("kind", job.kind.name())]);
                 (labels, value(known.stanza, job))
             })
         });
@@ -201,9 +206,11 @@ fn of_jobs(text: &mut Exposition, known: &[Known<'_>]) {
         Some(f64::from(job.failures))
     });
     let last = |job: &JobStatus, value: fn(&job::Run) -> f64| job.last.as_ref().map(value);
-    gauge("pgark_job_last_success", "Whether the last run was good. That of verify is what verify has found.", &|_, job| {
-        last(job, |run| truth(run.is_good()))
-    });
+    gauge(
+        "pgark_job_last_success",
+        "Whether the last run was good. That of verify is what verify has found.",
+        &|_, job| last(job, |run| truth(run.is_good())),
+    );
     gauge("pgark_job_last_exit_code", "The exit code of the last run; -1 where a signal has ended it.", &|_, job| {
         last(job, |run| run.code.map_or(-1.0, f64::from))
     });

@@ -8,11 +8,14 @@ mod answer;
 mod settings;
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -65,10 +68,10 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
             runtime.block_on(async {
-                tokio::select! {
-                    () = accept(listener, acceptor, desk) => {}
-                    _ = stopped => {}
-                }
+                let accepting = tokio::spawn(accept(listener, acceptor, desk));
+                // It is told to stop, or nobody is left who could.
+                let _stopped = stopped.await;
+                accepting.abort();
             });
             // What is still being answered is not waited for.
             runtime.shutdown_background();
@@ -108,12 +111,7 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, desk: Arc<
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    acceptor: Option<TlsAcceptor>,
-    desk: Arc<Desk>,
-    _place: OwnedSemaphorePermit,
-) {
+async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, desk: Arc<Desk>, _place: OwnedSemaphorePermit) {
     let answer = async {
         match acceptor {
             Some(acceptor) => match acceptor.accept(stream).await {
@@ -130,7 +128,7 @@ async fn connection(
 
 /// One request is answered on each connection: clients come seldom, and none keeps a place that it does not use.
 async fn answer_one(stream: impl AsyncRead + AsyncWrite + Unpin, desk: &Desk) {
-    let service = service_fn(async |request| Ok::<_, Infallible>(desk.answer(&request)));
+    let service = service_fn(|request: Request<Incoming>| ready(Ok::<_, Infallible>(desk.answer(&request))));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .keep_alive(false)

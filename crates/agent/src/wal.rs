@@ -1,7 +1,7 @@
 //! WAL that waits in the data directory to be archived.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
@@ -43,7 +43,7 @@ impl WalWatch {
     }
 }
 
-fn watch(place: &Weak<Mutex<Option<WaitingWal>>>, directory: &PathBuf) {
+fn watch(place: &Weak<Mutex<Option<WaitingWal>>>, directory: &Path) {
     loop {
         let found = look(directory).ok();
         let Some(place) = place.upgrade() else { return };

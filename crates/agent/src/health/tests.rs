@@ -94,7 +94,9 @@ fn what_is_wrong_comes_first_and_in_words() {
         ]
     );
     let warnings = &texts[&Grade::Warning];
-    for part in ["were damaged", "later backups do not need it", "7 WAL segment(s) wait", "two have come due", "is stopped"] {
+    for part in
+        ["were damaged", "later backups do not need it", "7 WAL segment(s) wait", "two have come due", "is stopped"]
+    {
         assert!(warnings.iter().any(|text| text.contains(part)), "{part}: {warnings:?}");
     }
     assert!(health.findings.is_sorted_by(|one, other| one.grade >= other.grade));

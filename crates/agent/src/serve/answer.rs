@@ -96,7 +96,7 @@ impl Desk {
     fn is_own_name(&self, host: &str) -> bool {
         let Ok(authority) = host.parse::<Authority>() else { return false };
         let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-        name.eq_ignore_ascii_case("localhost") || name.parse() == Ok(self.own_address)
+        name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>() == Ok(self.own_address)
     }
 }
 

@@ -129,7 +129,9 @@ mod tests {
         }
         for address in ["0.0.0.0:7433", "[::]:7433", "192.0.2.1:7433", "[::ffff:127.0.0.1]:7433"] {
             let refused = |tls, token| settings(address, tls, token).check().unwrap_err().full_message();
-            assert!(refused(false, false).ends_with("needs agent-tls-cert-file, agent-tls-key-file and agent-token-file"));
+            assert!(
+                refused(false, false).ends_with("needs agent-tls-cert-file, agent-tls-key-file and agent-token-file")
+            );
             assert!(refused(true, false).ends_with("needs agent-token-file"));
             assert!(refused(false, true).ends_with("needs agent-tls-cert-file and agent-tls-key-file"));
             settings(address, true, true).check().unwrap();
