@@ -4,7 +4,7 @@ use super::commands::CONNECTING;
 use super::definition::{integer, path, text};
 use super::options;
 use crate::command::Command::{
-    ArchiveGet, ArchivePush, Backup, Check, Restore, StanzaCreate, StanzaDelete, StanzaUpgrade,
+    Agent, ArchiveGet, ArchivePush, Backup, Check, Restore, StanzaCreate, StanzaDelete, StanzaUpgrade,
 };
 
 const PATH_DESCRIPTION: &str = "PostgreSQL's data_directory. A backup compares it with what the server says. It is \
