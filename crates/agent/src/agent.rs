@@ -12,6 +12,7 @@ use pgark_system::termination;
 use crate::job::Kind;
 use crate::memory::MemoryFile;
 use crate::plan;
+use crate::serve::Server;
 use crate::settings::AgentSettings;
 use crate::stanza::{News, Stanza};
 use crate::status::{Board, JobState, JobStatus, Level, RepositoriesStatus, StanzaStatus};
@@ -32,6 +33,7 @@ pub struct Agent {
     sender: Sender<News>,
     news: Receiver<News>,
     notifier: Notifier,
+    server: Option<Server>,
 }
 
 impl Agent {
@@ -45,13 +47,14 @@ impl Agent {
         let stanzas = wanted.into_iter().map(|stanza| Stanza::new(&settings, stanza, &board, command));
         let stanzas = stanzas.collect::<Result<_, _>>()?;
         let (sender, news) = channel();
-        Ok(Self { settings, stanzas, board, sender, news, notifier: Notifier::from_environment() })
+        Ok(Self { settings, stanzas, board, sender, news, notifier: Notifier::from_environment(), server: None })
     }
 
     /// Keeps the schedule until the process is asked to end; then has the jobs that are at work end, too. When it is asked
     /// to, it goes on with the settings that `reload` gives.
     pub fn run(&mut self, reload: &dyn Fn() -> Result<AgentSettings, Error>) {
         self.notifier.ready(&self.summary());
+        self.serve();
         self.tell_begin();
         let (mut looked, mut since_look) = (clock::now(), Stopwatch::start());
         let tick = self.notifier.watchdog_interval().map_or(TICK, |interval| TICK.min(interval / 3));
@@ -130,6 +133,22 @@ impl Agent {
         }
     }
 
+    /// Shows what is known, from now on. Where that can't be done, the schedule is kept all the same.
+    fn serve(&mut self) {
+        // The one before gives its address free.
+        self.server = None;
+        let Some(settings) = &self.settings.serve else { return };
+        match Server::start(settings, self.board.clone()) {
+            Ok(server) => {
+                let scheme = if settings.tls.is_some() { "https" } else { "http" };
+                let text = format!("listen on {scheme}://{}/", server.address());
+                self.board.tell(clock::now(), Level::Info, None, &text);
+                self.server = Some(server);
+            }
+            Err(error) => self.board.tell(clock::now(), Level::Error, None, &full(&error)),
+        }
+    }
+
     /// The status, for whoever shows it.
     pub fn board(&self) -> &Board {
         &self.board
@@ -204,7 +223,11 @@ impl Agent {
                 Err(error) => self.board.tell(clock::now(), Level::Error, None, &full(&error)),
             }
         }
+        let is_shown_as_before = self.settings.serve == settings.serve && self.server.is_some();
         self.settings = settings;
+        if !is_shown_as_before {
+            self.serve();
+        }
         for gone in known {
             gone.terminate();
             let text = "is not in the schedule any more";
@@ -264,6 +287,7 @@ pub fn preview(settings: &AgentSettings) -> Vec<StanzaStatus> {
             stopped: false,
             jobs: jobs.collect(),
             late: late.collect(),
+            wal: None,
             repositories: RepositoriesStatus { error: problem, ..RepositoriesStatus::default() },
         }
     };

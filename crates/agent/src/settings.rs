@@ -10,6 +10,7 @@ use pgark_repository::StanzaName;
 use crate::hook::Hooks;
 use crate::job::Kind;
 use crate::plan::Schedules;
+use crate::serve::ServeSettings;
 
 /// What an agent is to do.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct AgentSettings {
     pub state_directory: PathBuf,
     /// How often the repositories are looked at.
     pub look_interval: Duration,
+    /// Where what is known is shown; nowhere if `None`.
+    pub serve: Option<ServeSettings>,
     /// The stanzas.
     pub stanzas: Vec<StanzaSettings>,
 }
@@ -33,6 +36,8 @@ pub struct AgentSettings {
 pub struct StanzaSettings {
     /// Its name.
     pub stanza: StanzaName,
+    /// The data directory of its cluster, if it is on this host.
+    pub data_directory: Option<PathBuf>,
     /// Where lock files are.
     pub lock_path: PathBuf,
     /// When what is to be done.

@@ -19,6 +19,7 @@ use crate::observe;
 use crate::plan::{self, Pending, Plan, Reason};
 use crate::settings::{AgentSettings, StanzaSettings};
 use crate::status::{Board, JobState, JobStatus, LateStatus, Level, RepositoriesStatus, StanzaStatus};
+use crate::wal::WalWatch;
 
 /// What the threads of the agent tell its main one.
 #[derive(Debug)]
@@ -51,6 +52,7 @@ pub(crate) struct Stanza {
     is_stopped: bool,
     plan: Plan,
     calls: Vec<JoinHandle<()>>,
+    wal: Option<WalWatch>,
     board: Board,
     _lock: Lock,
 }
@@ -89,12 +91,14 @@ impl Stanza {
             is_stopped: false,
             plan: Plan { start: Vec::new(), waiting: Vec::new(), next: BTreeMap::new(), wake: None },
             calls: Vec::new(),
+            wal: None,
             board: board.clone(),
             _lock: lock,
         };
         if let Some(problem) = problem {
             stanza.tell(Level::Warning, &format!("{problem}: what was missed meanwhile is not caught up"));
         }
+        stanza.wal = stanza.settings.data_directory.as_deref().map(WalWatch::begin);
         stanza.adopt(clock::now());
         stanza.file.write(&stanza.memory)?;
         Ok(stanza)
@@ -102,6 +106,9 @@ impl Stanza {
 
     /// Goes on with other settings.
     pub(crate) fn configure(&mut self, settings: StanzaSettings) {
+        if self.settings.data_directory != settings.data_directory {
+            self.wal = settings.data_directory.as_deref().map(WalWatch::begin);
+        }
         self.settings = settings;
         self.adopt(clock::now());
         self.remember();
@@ -333,6 +340,7 @@ impl Stanza {
             stopped: self.is_stopped,
             jobs: self.settings.schedules.keys().filter_map(|kind| self.job_status(*kind)).collect(),
             late: self.late.clone(),
+            wal: self.wal.as_ref().and_then(WalWatch::read),
             repositories: self.repositories.clone(),
         }
     }

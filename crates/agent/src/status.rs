@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::job::{Kind, Run};
 use crate::late::Late;
+use crate::wal::WaitingWal;
 
 /// How many messages are kept.
 const MESSAGES: usize = 200;
@@ -45,6 +46,8 @@ pub struct StanzaStatus {
     pub jobs: Vec<JobStatus>,
     /// How its schedule is not kept.
     pub late: Vec<LateStatus>,
+    /// WAL that waits to be archived; `None` where that can't be seen.
+    pub wal: Option<WaitingWal>,
     /// What is known of its repositories.
     pub repositories: RepositoriesStatus,
 }

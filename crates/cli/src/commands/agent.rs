@@ -1,6 +1,7 @@
 //! `pgark agent`
 
 mod printed;
+mod serving;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -85,6 +86,7 @@ pub(super) fn agent_settings(program: &Program, configuration: &Configuration) -
         host: settings::host(),
         state_directory: state_directory(configuration),
         look_interval: look_interval.then(|| configuration.duration(&option::AGENT_LOOK_INTERVAL)).unwrap_or_default(),
+        serve: serving::settings(configuration)?,
         stanzas: found,
     })
 }
@@ -98,6 +100,7 @@ fn stanza_settings(configuration: &Configuration) -> Result<StanzaSettings> {
     let schedules = schedules(configuration, stanza.as_str())?;
     let commands = schedules.keys().map(|kind| (*kind, command(configuration, stanza.as_str(), *kind))).collect();
     Ok(StanzaSettings {
+        data_directory: data_directory(configuration),
         lock_path: settings::lock_path(configuration),
         commands,
         info_command: info_command(configuration, stanza.as_str()),
@@ -105,6 +108,11 @@ fn stanza_settings(configuration: &Configuration) -> Result<StanzaSettings> {
         schedules,
         stanza,
     })
+}
+
+/// The data directory of the cluster, if it is on this host and the command asks.
+fn data_directory(configuration: &Configuration) -> Option<PathBuf> {
+    configuration.takes(option::PG_PATH.at(1)).then(|| settings::optional_data_directory(configuration)).flatten()
 }
 
 fn schedules(configuration: &Configuration, stanza: &str) -> Result<BTreeMap<Kind, Schedule>> {

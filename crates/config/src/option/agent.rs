@@ -65,6 +65,26 @@ options! {
          requests."
         => duration("1s", "1d").default("10m").of(&[Agent]);
 
+    AGENT_LISTEN, "agent-listen", "where the agent shows metrics, an API and a page",
+        "An address and a port, as 127.0.0.1:7433 or [::1]:7433, or none. At / there is a page, at /metrics there are metrics \
+         for Prometheus, and /api/openapi.json describes the API. Other hosts can reach an address that is not a loopback \
+         one: then agent-tls-cert-file, agent-tls-key-file and agent-token-file must be set, too."
+        => text().default("127.0.0.1:7433").of(&[Agent]);
+
+    AGENT_TLS_CERT_FILE, "agent-tls-cert-file", "the certificate that the agent shows",
+        "In PEM, with those between it and its authority. With it the agent speaks only HTTPS. SIGHUP has it read again."
+        => path().of(&[Agent]);
+
+    AGENT_TLS_KEY_FILE, "agent-tls-key-file", "the key of the certificate that the agent shows",
+        "In PEM. Only the user that runs the agent should be able to read it."
+        => path().of(&[Agent]);
+
+    AGENT_TOKEN_FILE, "agent-token-file", "the file of the token that whoever asks the agent must know",
+        "At least 16 characters without white space, as `openssl rand -hex 32` makes them. A program sends it as bearer \
+         token; a browser asks for it as a password, and any user will do. Only the user that runs the agent should be able \
+         to read the file."
+        => path().of(&[Agent]);
+
     LOCK_WAIT_OF_JOBS, "lock-wait", "how long jobs wait for commands that the agent has not begun",
         "A backup or an expire that somebody else has begun on this host. What the agent itself has begun waits its turn, \
          however long that takes."

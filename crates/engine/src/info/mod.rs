@@ -16,6 +16,7 @@ use pgark_repository::repository::Cluster;
 use pgark_repository::wal::Archive;
 use pgark_repository::{Encryption, LabelKind, Repository, StanzaName};
 
+use self::backups::Found;
 pub use self::window::{MissingWal, Window};
 use crate::coverage::BackupSpan;
 use crate::error::{Error, Result};
@@ -62,6 +63,8 @@ pub struct RepositoryReport {
     pub clusters: Vec<ClusterReport>,
     /// The backups that were asked for, oldest first.
     pub backups: Vec<BackupReport>,
+    /// Bytes of the packs that all backups need, each counted once; `None` where not all backups can be read.
+    pub pack_bytes: Option<u64>,
     /// The backup into this repository that is running on this host, or the expire.
     pub backup: Option<Held>,
     /// The restore from this repository that is running on this host.
@@ -200,7 +203,7 @@ impl RepositoryReport {
             Encryption::Passphrase(_) => "aes-256-gcm",
         };
         let (clusters, backups) = (Vec::new(), Vec::new());
-        Self { key: from.key, cipher, status, clusters, backups, backup: None, restore: None }
+        Self { key: from.key, cipher, status, clusters, backups, pack_bytes: None, backup: None, restore: None }
     }
 
     /// Reads what the repository has. What was read before an error stays in the report.
@@ -220,11 +223,12 @@ impl RepositoryReport {
     /// Reads the backups that are asked for, and what can be recovered from them. What is asked for by label or type is
     /// told without: it takes all backups to know.
     fn read_backups(&mut self, settings: &InfoSettings, repository: &Repository, stanza: &StanzaName) -> Result<()> {
-        let (found, count, result) = backups::read(settings, repository, stanza)?;
+        let Found { backups, count, pack_bytes, result } = backups::read(settings, repository, stanza)?;
         if count == 0 {
             self.status = RepositoryStatus::NoBackups;
         }
-        self.backups = found;
+        self.backups = backups;
+        self.pack_bytes = pack_bytes;
         if settings.kind.is_none() && settings.set.is_none() {
             self.find_windows(repository, stanza)?;
         }

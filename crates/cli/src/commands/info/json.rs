@@ -210,7 +210,17 @@ struct Database<'report> {
 struct Repository {
     cipher: &'static str,
     key: u32,
+    /// What pgBackRest does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pgark: Option<RepositoryDetails>,
     status: RepositoryStatus,
+}
+
+#[derive(Serialize)]
+struct RepositoryDetails {
+    /// Bytes of the packs that all backups need, each counted once.
+    #[serde(rename = "pack-size")]
+    pack_size: u64,
 }
 
 #[derive(Serialize)]
@@ -373,7 +383,8 @@ fn tablespaces(document: &ManifestDocument) -> impl Iterator<Item = Tablespace<'
 impl Repository {
     fn of(report: &RepositoryReport) -> Self {
         let (code, message) = repository_status(&report.status);
-        Self { cipher: report.cipher, key: report.key, status: RepositoryStatus { code, message } }
+        let pgark = report.pack_bytes.map(|pack_size| RepositoryDetails { pack_size });
+        Self { cipher: report.cipher, key: report.key, pgark, status: RepositoryStatus { code, message } }
     }
 }
 

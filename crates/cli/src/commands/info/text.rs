@@ -307,7 +307,16 @@ mod tests {
 
     fn repository(key: u32, clusters: Vec<ClusterReport>) -> RepositoryReport {
         let (status, backups) = (RepositoryStatus::NoBackups, Vec::new());
-        RepositoryReport { key, cipher: "none", status, clusters, backups, backup: None, restore: None }
+        RepositoryReport {
+            key,
+            cipher: "none",
+            status,
+            clusters,
+            backups,
+            pack_bytes: None,
+            backup: None,
+            restore: None,
+        }
     }
 
     #[test]
