@@ -119,17 +119,17 @@ fn of_repository(repository: &RepositoryDigest, now: Timestamp) -> Vec<Finding> 
         None => {}
     }
     findings.extend(repository.gaps().map(|gap| {
-        let what = match gap.first == gap.last {
-            true => format!("repo{key}: WAL segment {} is missing", gap.first),
-            false => format!("repo{key}: WAL segments {} to {} are missing", gap.first, gap.last),
+        let what = if gap.first == gap.last {
+            format!("repo{key}: WAL segment {} is missing", gap.first)
+        } else {
+            format!("repo{key}: WAL segments {} to {} are missing", gap.first, gap.last)
         };
         // Names of segments have the order of their timelines and of their numbers.
         let is_passed = newest.and_then(|backup| backup.first_segment.as_ref()).is_some_and(|first| gap.last < *first);
-        match is_passed {
-            true => {
-                finding(Grade::Warning, format!("{what}: no recovery gets past it, but later backups do not need it"))
-            }
-            false => finding(Grade::Error, format!("{what}: no recovery gets past it; take a backup now")),
+        if is_passed {
+            finding(Grade::Warning, format!("{what}: no recovery gets past it, but later backups do not need it"))
+        } else {
+            finding(Grade::Error, format!("{what}: no recovery gets past it; take a backup now"))
         }
     }));
     findings

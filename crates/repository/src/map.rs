@@ -479,7 +479,9 @@ mod tests {
         ) {
             let stored = |runs: &[Run]| {
                 let mut map = PageMap::default();
-                runs.iter().for_each(|run| map.push(*run));
+                for run in runs {
+                    map.push(*run);
+                }
                 let pages = u32::try_from(map.page_count()).unwrap();
                 (PageMap::decode(&map.encode(), pages).unwrap(), places(map.runs()))
             };

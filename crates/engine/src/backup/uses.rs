@@ -24,12 +24,16 @@ impl Uses {
 
     /// What a file uses.
     pub(super) fn add(&mut self, counts: &PackCounts) {
-        counts.iter().for_each(|(pack, count)| self.change(*pack, i64::from(*count)));
+        for (pack, count) in counts {
+            self.change(*pack, i64::from(*count));
+        }
     }
 
     /// What a file used in the reference, and does not use any more.
     pub(super) fn release(&mut self, counts: &PackCounts) {
-        counts.iter().for_each(|(pack, count)| self.change(*pack, -i64::from(*count)));
+        for (pack, count) in counts {
+            self.change(*pack, -i64::from(*count));
+        }
     }
 
     /// What a file used in the reference, and what it uses now, which is mostly the same.
