@@ -140,3 +140,6 @@ async fn answer_one(stream: impl AsyncRead + AsyncWrite + Unpin, desk: &Desk) {
         tracing::debug!("a client was not answered: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests;
