@@ -20,7 +20,8 @@ use crate::oracles::{exact, model_of};
 /// Where the first record of a segment begins that no record reaches into: after the long header.
 const FIRST_RECORD: u32 = 40;
 
-pub(crate) fn check(archive: &Archive) {
+/// Gives all summaries, in their order.
+pub(crate) fn check(archive: &Archive) -> Vec<(ServerSummaryName, ServerSummary)> {
     let summaries = finished_summaries(archive);
     let segments = archive.segments();
     let size = analyse(&segments[0].bytes()).expect("a segment").header.size;
@@ -33,17 +34,17 @@ pub(crate) fn check(archive: &Archive) {
         model.assert_is(&ours);
         assert_is_covered_by(&ours, &summary.to_block_summary());
     }
-    check_unions(archive, &segments, size, &summaries);
+    summaries
 }
 
 /// What was kept of the segments between two positions amounts to what `pg_walsummary` prints of the summaries between
 /// them. Compared are positions at which both begin anew, all that follow on one another, and some far apart.
-fn check_unions(
-    archive: &Archive,
-    segments: &[Segment],
-    size: SegmentSize,
+pub(crate) fn check_unions(
+    cluster: &Cluster,
+    analyses: &[SegmentAnalysis],
     summaries: &[(ServerSummaryName, ServerSummary)],
 ) {
+    let size = analyses[0].header.size;
     let ends = summaries.iter().map(|(name, _)| name.range.end);
     let borders: Vec<Lsn> = ends.filter(|lsn| size.offset_of(*lsn) == FIRST_RECORD).collect();
     assert!(borders.len() > 8, "only {} checkpoints of {} begin a segment", borders.len(), summaries.len());
@@ -52,12 +53,10 @@ fn check_unions(
     let neighbours = (0..last).map(|index| (index, index + 1));
     for (start, end) in neighbours.chain([(0, last), (0, last / 2), (last / 3, last)]) {
         let range = borders[start]..borders[end];
-        let theirs = printed(&archive.cluster, summaries, &range);
+        let theirs = printed(cluster, summaries, &range);
         let numbers = size.segment_of(range.start)..size.segment_of(range.end);
-        let is_between = |segment: &&Segment| segment.name.number(size).is_some_and(|number| numbers.contains(&number));
-        let between = segments.iter().filter(is_between);
-        let analyses: Vec<SegmentAnalysis> = between.map(Segment::analysis).collect();
-        let joined = summarise(&analyses).expect("the segments follow on one another");
+        let between = analyses.iter().filter(|analysis| numbers.contains(&analysis.header.number));
+        let joined = summarise(between).expect("the segments follow on one another");
         let Summary::Usable(ours) = joined.summary else { panic!("{:?}", joined.summary) };
         filled += usize::from(!ours.is_empty());
         for (fork, changes) in ours.iter() {
