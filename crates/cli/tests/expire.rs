@@ -213,7 +213,8 @@ fn what_a_killed_process_left_unfinished_goes_when_it_is_old() {
         wait = if wait > Duration::from_millis(40) { Duration::ZERO } else { wait + Duration::from_micros(300) };
     }
     let left = unfinished();
-    let hours_ago = |hours: u64| std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
+    let hours_ago =
+        |hours: u64| std::time::SystemTime::from(pgark_system::clock::now()) - Duration::from_secs(hours * 3600);
     let set_age = |hours| {
         for path in &left {
             let file = fs::OpenOptions::new().write(true).open(path).unwrap();

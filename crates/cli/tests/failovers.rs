@@ -61,7 +61,7 @@ fn change(cluster: &Cluster, word: &str, every: u32) {
 
 /// Would lose: the trust in a warning, which told of every page with a hint bit that the standby had not got. Hint bits
 /// are logged only for pages that were not changed since the last checkpoint.
-fn a_standby_that_took_over_is_not_suspected(builder: SiteBuilder, logs_hints: bool) {
+fn a_standby_that_took_over_is_not_suspected(builder: &SiteBuilder, logs_hints: bool) {
     for follows_incremental in [false, true] {
         let mut site = site_with_table(builder.clone());
         let standby = standby_of(&site);
@@ -91,14 +91,14 @@ fn a_standby_that_took_over_is_not_suspected(builder: SiteBuilder, logs_hints: b
 
 #[test]
 fn a_standby_that_took_over_is_not_suspected_on_17() {
-    a_standby_that_took_over_is_not_suspected(Site::builder(&Server::get(17)), true);
+    a_standby_that_took_over_is_not_suspected(&Site::builder(&Server::get(17)), true);
 }
 
 #[test]
 fn a_standby_that_took_over_is_not_suspected_on_15_without_checksums() {
     let builder = Site::builder(&Server::get(15)).without_checksums();
-    a_standby_that_took_over_is_not_suspected(builder.clone(), false);
-    a_standby_that_took_over_is_not_suspected(builder.setting("wal_log_hints", "on"), true);
+    a_standby_that_took_over_is_not_suspected(&builder, false);
+    a_standby_that_took_over_is_not_suspected(&builder.setting("wal_log_hints", "on"), true);
 }
 
 /// Would lose: the trust in a warning, which told of every page whose hint bits were set before they were logged.

@@ -174,7 +174,7 @@ fn forge_segment(site: &Site, segment: &str, change: impl FnOnce(&mut SegmentAna
     let path = site.object(&format!("/{segment}"));
     fs::remove_file(&path).unwrap();
     let options = WriteOptions { compression: Compression::Zstd(1), verify: false };
-    archive.store_segment(document, &bytes, || analysis.encode(), options, 1).unwrap();
+    archive.store_segment(&document, &bytes, || analysis.encode(), options, 1).unwrap();
     give_to_test_user(&path);
 }
 

@@ -85,7 +85,11 @@ pub(super) fn agent_settings(program: &Program, configuration: &Configuration) -
         version: PROGRAM.to_owned(),
         host: settings::host(),
         state_directory: state_directory(configuration),
-        look_interval: look_interval.then(|| configuration.duration(&option::AGENT_LOOK_INTERVAL)).unwrap_or_default(),
+        look_interval: if look_interval {
+            configuration.duration(&option::AGENT_LOOK_INTERVAL)
+        } else {
+            Duration::ZERO
+        },
         serve: serving::settings(configuration)?,
         stanzas: found,
     })

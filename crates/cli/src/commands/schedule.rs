@@ -38,7 +38,7 @@ fn render(stanza: &StanzaStatus, zone: &TimeZone) -> String {
 fn lines_of(job: &JobStatus, zone: &TimeZone) -> Vec<String> {
     let time = |time: Timestamp| time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S%:::z").to_string();
     let mut lines = vec![format!("    {}: {} ({})", job.kind, job.schedule, job.time_zone)];
-    let last = job.last.as_ref().map_or_else(|| "none".to_owned(), |run| outcome(run, time(run.started)));
+    let last = job.last.as_ref().map_or_else(|| "none".to_owned(), |run| outcome(run, &time(run.started)));
     lines.push(format!("        last run: {last}"));
     if let Some(good) = job.last_good.as_ref().filter(|_| job.failures > 0) {
         lines.push(format!("        last good run: {}; failed since: {}", time(good.started), job.failures));
@@ -54,7 +54,7 @@ fn lines_of(job: &JobStatus, zone: &TimeZone) -> Vec<String> {
     lines
 }
 
-fn outcome(run: &Run, started: String) -> String {
+fn outcome(run: &Run, started: &str) -> String {
     let how = match run.code {
         Some(0) => "ok".to_owned(),
         Some(code) => format!("failed with exit code {code}"),

@@ -107,7 +107,9 @@ pub(crate) fn write(site: &Site, original: &str, paths: &[String], backups: u32)
 fn give_all(path: &Path) {
     give_to_test_user(path);
     if path.is_dir() {
-        fs::read_dir(path).unwrap().for_each(|entry| give_all(&entry.unwrap().path()));
+        for entry in fs::read_dir(path).unwrap() {
+            give_all(&entry.unwrap().path());
+        }
     }
 }
 
@@ -221,7 +223,9 @@ impl<'site> Builder<'site> {
             *place = Source::Frames { pack: last, block, slot, stride: FRAME_PAGES };
         }
         let mut map = PageMap::default();
-        places.into_iter().for_each(|source| map.push(Run { pages: 1, source }));
+        for source in places {
+            map.push(Run { pages: 1, source });
+        }
         map
     }
 
@@ -329,8 +333,12 @@ impl<'site> Builder<'site> {
             packs.extend(self.short_lived[hours].iter().flatten().map(feigned_use));
         }
         let mut writer = ManifestWriter::new(self.repository, &self.stanza, &document.label).unwrap();
-        entries.iter().for_each(|entry| writer.add(entry).unwrap());
-        late.iter().for_each(|entry| writer.add_late(entry));
+        for entry in &entries {
+            writer.add(entry).unwrap();
+        }
+        for entry in &late {
+            writer.add_late(entry);
+        }
         writer.commit(&document, &packs).unwrap();
     }
 
