@@ -59,7 +59,7 @@ pub(crate) fn health(stanza: &StanzaStatus, repositories: &[RepositoryDigest], n
     // A stable sort: what belongs together stays together.
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.grade));
     let grade = findings.first().map_or(Grade::Unknown, |worst| worst.grade);
-    let wrong = findings.iter().filter(|finding| finding.grade >= Grade::Warning).count();
+    let wrong = findings.iter().filter(|finding| finding.grade == grade).count();
     let summary = match (grade, wrong) {
         (Grade::Ok, _) => "All is well".to_owned(),
         (Grade::Unknown, _) => "Not known yet".to_owned(),
