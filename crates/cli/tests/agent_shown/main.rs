@@ -1,5 +1,8 @@
 //! What the agent shows: metrics, the API, and the page in a real browser.
 
+#![allow(clippy::unwrap_used, reason = "what goes wrong here ends the test")]
+#![allow(clippy::float_cmp, reason = "whole numbers that are compared are exact")]
+
 mod browser;
 #[path = "../common/mod.rs"]
 mod common;
@@ -169,7 +172,7 @@ fn the_page_shows_the_stanza_in_a_browser() {
     let mut browser = Browser::start();
     browser.look(1200, 900, false);
     let url = format!("http://{}/", agent.address);
-    browser.call("Page.navigate", json!({"url": url}));
+    browser.call("Page.navigate", &json!({"url": url}));
     wait_until("the page to be shown", || browser.evaluate("document.body?.dataset.shown") == "yes");
 
     // How it is, in words.
