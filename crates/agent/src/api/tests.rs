@@ -25,7 +25,9 @@ fn check(root: &Value, schema: &Value, value: &Value, place: &str) -> Result<(),
             }
             "enum" if !wanted.as_array().unwrap().contains(value) => return fail(format!("is none of {wanted}")),
             "const" if wanted != value => return fail(format!("is not {wanted}")),
-            "minimum" if value.is_number() && value.as_f64() < wanted.as_f64() => return fail("is too small".to_owned()),
+            "minimum" if value.is_number() && value.as_f64() < wanted.as_f64() => {
+                return fail("is too small".to_owned());
+            }
             "format" if value.is_string() && value.as_str().unwrap().parse::<Timestamp>().is_err() => {
                 return fail("is not a time".to_owned());
             }
