@@ -34,20 +34,22 @@ impl Browser {
         command.arg(format!("--user-data-dir={}", profile.path().join("profile").display()));
         command.env("HOME", profile.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = as_test_user(&mut command).spawn().expect("a shell starts");
-        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let (input, output) =
+            (child.stdin.take().expect("it is a pipe"), BufReader::new(child.stdout.take().expect("it is a pipe")));
         let mut browser = Self { child, input, output, session: None, last: 0, events: Vec::new(), _profile: profile };
-        let target = browser.call("Target.createTarget", &json!({"url": "about:blank"}))["targetId"].clone();
-        let attached = browser.call("Target.attachToTarget", &json!({"targetId": target, "flatten": true}));
+        let target = browser.call("Target.createTarget", json!({"url": "about:blank"}))["targetId"].clone();
+        let attached = browser.call("Target.attachToTarget", json!({"targetId": target, "flatten": true}));
         browser.session = attached["sessionId"].as_str().map(ToOwned::to_owned);
         for domain in ["Page", "Runtime", "Network", "Log"] {
-            browser.call(&format!("{domain}.enable"), &json!({}));
+            browser.call(&format!("{domain}.enable"), json!({}));
         }
         browser
     }
 
     /// Has the browser do something; gives its answer.
     #[track_caller]
-    pub(crate) fn call(&mut self, method: &str, parameters: &Value) -> Value {
+    #[expect(clippy::needless_pass_by_value, reason = "the parameters are written where they are passed")]
+    pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.last += 1;
         let mut message = json!({"id": self.last, "method": method, "params": parameters});
         if let Some(session) = &self.session {
@@ -72,7 +74,7 @@ impl Browser {
     #[track_caller]
     pub(crate) fn evaluate(&mut self, script: &str) -> Value {
         let parameters = json!({"expression": script, "returnByValue": true, "awaitPromise": true});
-        let mut answer = self.call("Runtime.evaluate", &parameters);
+        let mut answer = self.call("Runtime.evaluate", parameters);
         assert!(answer["exceptionDetails"].is_null(), "{script}: {answer}");
         answer["result"]["value"].take()
     }
@@ -81,17 +83,17 @@ impl Browser {
     pub(crate) fn press(&mut self, key: &str, code: u32) {
         for kind in ["rawKeyDown", "keyUp"] {
             let parameters = json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code});
-            self.call("Input.dispatchKeyEvent", &parameters);
+            self.call("Input.dispatchKeyEvent", parameters);
         }
     }
 
     /// A screen of this width in CSS pixels, dark or light.
     pub(crate) fn look(&mut self, width: u32, height: u32, is_dark: bool) {
         let screen = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
-        self.call("Emulation.setDeviceMetricsOverride", &screen);
+        self.call("Emulation.setDeviceMetricsOverride", screen);
         let scheme = if is_dark { "dark" } else { "light" };
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
-        self.call("Emulation.setEmulatedMedia", &features);
+        self.call("Emulation.setEmulatedMedia", features);
     }
 
     /// The URLs that were asked for.
