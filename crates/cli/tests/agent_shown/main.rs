@@ -177,7 +177,7 @@ fn the_page_shows_the_stanza_in_a_browser() {
     let mut browser = Browser::start();
     browser.look(1200, 900, false);
     let url = format!("http://{}/", agent.address);
-    browser.call("Page.navigate", &json!({"url": url}));
+    browser.call("Page.navigate", json!({"url": url}));
     wait_until("the page to be shown", || browser.evaluate("document.body?.dataset.shown") == "yes");
 
     // How it is, in words.
