@@ -20,10 +20,7 @@ use crate::common::{STANZA, Site, SiteBuilder, text};
 /// A site whose agent has this schedule, and remembers what ran.
 fn site(lines: &[&str]) -> Site {
     let with = |builder: SiteBuilder, line: &&str| builder.global(line);
-    let site = lines.iter().fold(Site::builder(&Server::get(17)), with).start();
-    let spool = site.scratch.directory("spool");
-    site.reconfigure("log-timestamp=n", &format!("log-timestamp=n\nspool-path={}", spool.display()));
-    site
+    lines.iter().fold(Site::builder(&Server::get(17)), with).start()
 }
 
 /// An agent that runs. It is killed when it is dropped.
