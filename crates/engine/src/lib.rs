@@ -18,10 +18,13 @@ pub mod objects;
 mod parallel;
 mod pin;
 pub mod restore;
+pub mod sidecar;
 pub mod stanza;
 pub mod stanza_create;
 pub mod stanza_delete;
 pub mod stanza_upgrade;
+#[cfg(test)]
+mod testing;
 pub mod verify;
 mod wal_path;
 

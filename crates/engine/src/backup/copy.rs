@@ -5,15 +5,15 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use pgark_postgres::control::CONTROL_FILE_PATH;
 use pgark_postgres::data_directory::Entry;
 use pgark_repository::session::Session;
 use pgark_system::clock::Stopwatch;
 
 use super::collector::{Collector, FileRead};
-use super::dispatch::{Decisions, UnderWay, dispatch};
+use super::hand_out::{HandOut, UnderWay};
 use super::packs::Packs;
 use super::reader::{Reader, Rules, TaskRead};
+use super::stock::Stock;
 use super::task::Task;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -25,27 +25,28 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
 
 type TaskResult = Result<(u64, Option<TaskRead>)>;
 
-/// Copies all files but the control file, and adds them to the manifest. Gives the entry of the control file, which the
-/// caller copies when everything else is done.
+/// Copies the files that `dispatch` hands out, all but the control file, and adds them to the manifest. Gives the entry of
+/// the control file, if it was among them, which the caller copies when everything else is done.
 ///
 /// # Errors
 /// Where a file can't be read, or the repository can't be written. No worker is left behind.
 pub(super) fn copy(
-    decisions: &Decisions<'_>,
+    dispatch: impl FnOnce(HandOut<'_>) -> Result<()> + Send,
+    stock: &Stock<'_>,
     rules: &Rules<'_>,
     workers: usize,
     packs: &Packs<'_>,
     collector: &mut Collector<'_, '_>,
     session: &mut Session<'_>,
-) -> Result<Entry> {
+) -> Result<Option<Entry>> {
     let (under_way_sender, under_way) = bounded(FILES_UNDER_WAY);
     let (task_sender, tasks) = bounded(2 * workers);
     let (result_sender, results) = bounded(FILES_UNDER_WAY);
     thread::scope(|scope| {
-        let walking = scope.spawn(|| dispatch(decisions, under_way_sender, task_sender));
+        let walking = scope.spawn(|| dispatch(HandOut::new(stock, under_way_sender, task_sender)));
         for worker in 1..=workers {
             let (tasks, results) = (tasks.clone(), result_sender.clone());
-            let reader = Reader::new(packs, decisions.stock, rules);
+            let reader = Reader::new(packs, stock, rules);
             thread::Builder::new()
                 .name(format!("P{worker:02}"))
                 .spawn_scoped(scope, || work(reader, tasks, results))?;
@@ -57,9 +58,7 @@ pub(super) fn copy(
             Ok(walked) => walked?,
             Err(panic) => std::panic::resume_unwind(panic),
         }
-        control_file.ok_or_else(|| {
-            Error::new(ErrorKind::FileMissing, format!("'{CONTROL_FILE_PATH}' vanished during the backup"))
-        })
+        Ok(control_file)
     })
 }
 
@@ -99,7 +98,7 @@ fn collect(
     for next in under_way {
         renew_if_due()?;
         match next {
-            UnderWay::Directory(found) => collector.add_directory(&found)?,
+            UnderWay::Bare(found) => collector.add_bare(&found)?,
             UnderWay::ControlFile(found) => control_file = Some(found),
             UnderWay::Gone(counts) => collector.release(&counts),
             UnderWay::Kept { found, old } => collector.keep_file(&found, old)?,
@@ -113,9 +112,13 @@ fn collect(
                     });
                 }
                 if let Some(read) = read {
+                    if read.has_shrunk() {
+                        tracing::debug!("file '{}' was cut off while the backup ran", file.path.display());
+                    }
                     collector.add_file(&found, read, file.relation_block.is_some(), old)?;
                 } else {
                     tracing::debug!("file '{}' was removed while the backup ran", file.path.display());
+                    collector.pass_over(&found);
                     collector.release(&old.map_or_else(Vec::new, |old| old.counts));
                 }
             }

@@ -13,6 +13,7 @@ mod copy;
 mod dispatch;
 mod entries;
 mod frames;
+mod hand_out;
 mod label;
 mod owners;
 mod packs;
@@ -22,6 +23,7 @@ mod prior;
 mod reader;
 mod reference;
 mod server;
+mod sidecar;
 mod stock;
 mod tables;
 mod task;
@@ -56,14 +58,17 @@ use pgark_system::{clock, termination};
 use self::checksums::ChecksumRule;
 use self::collector::{Collected, Collector};
 use self::copy::copy;
-use self::dispatch::Decisions;
+use self::dispatch::{Decisions, dispatch};
 use self::frames::FrameWriter;
+use self::hand_out::HandOut;
 use self::packs::Packs;
 use self::reader::Rules;
 use self::reference::Reference;
+use self::sidecar::SourceDirectory;
 use self::stock::Stock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock;
+use crate::sidecar::SidecarSettings;
 use crate::stanza::{Identity, OpenRepository, Stanza};
 
 /// How a backup is to be taken.
@@ -97,6 +102,10 @@ pub struct BackupSettings {
     pub checksum_page: Option<bool>,
     /// What is left out, relative to the data directory.
     pub exclude: Vec<PathBuf>,
+    /// The directories outside the data directory that are backed up with it.
+    pub sidecars: Vec<SidecarSettings>,
+    /// Where repositories are on this host: no sidecar may share files with one.
+    pub repository_directories: Vec<PathBuf>,
     /// What the user writes on the backup.
     pub annotations: BTreeMap<String, String>,
     /// How many workers read.
@@ -134,12 +143,13 @@ pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<Bac
     let lock = lock::acquire(&settings.lock_path, &settings.stanza, "backup", repository.key)?;
     let control = ControlFile::read(&settings.data_directory)?;
     let cluster = stanza.expect_current(Identity::of(&control), ErrorKind::BackupMismatch, "PostgreSQL")?.clone();
+    let sidecars = sidecar::open(&settings.sidecars, &settings.data_directory, &settings.repository_directories)?;
     let mut connection = server::open_server(settings, &control)?;
 
     let host = settings.host.clone();
     let session = Session::begin(stanza.repository(), stanza.name(), SessionKind::Backup, host, Vec::new())?;
     let mut backup =
-        Backup { settings, stanza: &stanza, cluster, control, session, seen: 0, condemned: BTreeSet::new() };
+        Backup { settings, stanza: &stanza, cluster, control, sidecars, session, seen: 0, condemned: BTreeSet::new() };
     let result = backup.take(&mut connection);
     // A session that can't be ended is harmless: it is no longer renewed.
     let ended = backup.session.end();
@@ -165,6 +175,16 @@ fn ensure_control_file(exclude: &[PathBuf]) -> Result<()> {
     }
 }
 
+/// Begins the manifest of a backup.
+fn begin_manifest<'stanza>(
+    stanza: &'stanza Stanza<'_>,
+    label: &Label,
+    has_sidecars: bool,
+) -> Result<ManifestWriter<'stanza>> {
+    let begin = if has_sidecars { ManifestWriter::with_sidecars } else { ManifestWriter::new };
+    Ok(begin(stanza.repository(), stanza.name(), label)?)
+}
+
 /// What a backup is compared with.
 #[derive(Clone, Copy)]
 struct Comparison<'backup> {
@@ -180,6 +200,7 @@ struct Backup<'backup> {
     stanza: &'backup Stanza<'backup>,
     cluster: Cluster,
     control: ControlFile,
+    sidecars: Vec<SourceDirectory>,
     session: Session<'backup>,
     /// The last entry of the log of garbage that this backup heeds.
     seen: u64,
@@ -214,7 +235,7 @@ impl Backup<'_> {
         };
         let stock = self.stock(reference.as_ref(), &existing)?;
         let packs = Packs::new(self.stanza.repository(), self.stanza.name(), self.session.id(), self.settings.write);
-        let manifest = ManifestWriter::new(self.stanza.repository(), self.stanza.name(), &label)?;
+        let manifest = begin_manifest(self.stanza, &label, !self.sidecars.is_empty())?;
         let mut collector = Collector::new(&packs, &stock, manifest);
         if let Some(reference) = &reference {
             collector.release_late(&reference.manifest, &reference.packs)?;
@@ -222,6 +243,7 @@ impl Backup<'_> {
         let comparison = Comparison { reference: reference.as_ref(), changes: changes.as_ref(), kind, stock: &stock };
         let control_entry = self.copy(comparison, started.as_ref(), connection, &packs, &mut collector)?;
         let points = self.stop(connection, start_time, started.as_ref())?;
+        self.copy_sidecars(comparison, &packs, &mut collector)?;
         self.copy_late(&points, &control_entry, &packs, &mut collector)?;
         let mut collected = collector.finish()?;
         collected.unexplained =
@@ -286,10 +308,28 @@ impl Backup<'_> {
             reference,
             changes,
             reads_all: kind == LabelKind::Full || self.settings.delta,
-            stock,
         };
-        let workers = self.workers();
-        copy(&decisions, &rules, workers, packs, collector, &mut self.session)
+        let (workers, dispatch) = (self.workers(), |out: HandOut<'_>| dispatch(&decisions, out));
+        let control_file = copy(dispatch, stock, &rules, workers, packs, collector, &mut self.session)?;
+        control_file.ok_or_else(|| {
+            Error::new(ErrorKind::FileMissing, format!("'{CONTROL_FILE_PATH}' vanished during the backup"))
+        })
+    }
+
+    /// Copies the sidecars. What the cluster refers to at this point is in them, if it was there before.
+    fn copy_sidecars(
+        &mut self,
+        comparison: Comparison<'_>,
+        packs: &Packs<'_>,
+        collector: &mut Collector<'_, '_>,
+    ) -> Result<()> {
+        let Comparison { reference, kind, stock, .. } = comparison;
+        let reads_all = kind == LabelKind::Full || self.settings.delta;
+        let (directories, workers) = (self.sidecars.clone(), self.workers());
+        let decisions = sidecar::Decisions { directories: &directories, reference, reads_all };
+        let rules = Rules { checksums: None, audit_since: None, pacer: &self.settings.pacer };
+        let dispatch = |out: HandOut<'_>| sidecar::dispatch(&decisions, out);
+        copy(dispatch, stock, &rules, workers, packs, collector, &mut self.session).map(drop)
     }
 
     /// Whether the server logs every change of a page, hint bits included.
@@ -410,6 +450,7 @@ impl Backup<'_> {
             damaged_files: collected.damaged_files,
             hints_logged: self.logs_hints(),
             unexplained: collected.unexplained,
+            sidecars: collected.sidecars.into_sidecars(&self.sidecars),
             totals: collected.totals,
             program: self.settings.program.clone(),
         };

@@ -142,14 +142,8 @@ impl<'backup, 'repository> Reader<'backup, 'repository> {
             return Ok(true);
         }
         self.open = None;
-        match fs::File::open(&file.path) {
-            Ok(handle) => {
-                self.open = Some((Arc::clone(file), handle));
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        self.open = file.open()?.map(|handle| (Arc::clone(file), handle));
+        Ok(self.open.is_some())
     }
 
     /// Tells the kernel whether pages will be read one after the other.
