@@ -1,11 +1,11 @@
 # Everything a developer runs. `make` lists it.
 
-.PHONY: help setup setup-tools setup-servers setup-moto setup-huggingface build lint test property bench demo fuzz reference clean
+.PHONY: help setup setup-tools setup-servers setup-moto setup-huggingface setup-promtool build lint test property bench huge demo fuzz reference clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-setup: setup-tools setup-servers setup-moto setup-huggingface ## install the test servers and tools that are missing
+setup: setup-tools setup-servers setup-moto setup-huggingface setup-promtool ## install the test servers and tools that are missing
 
 setup-tools:
 	@scripts/setup-tools
@@ -18,6 +18,9 @@ setup-moto:
 
 setup-huggingface:
 	@scripts/setup-huggingface
+
+setup-promtool:
+	@scripts/setup-promtool
 
 build: ## build the release binary, target/release/pgark
 	cargo build --release --locked --package pgark
@@ -41,6 +44,9 @@ property: setup ## run scripts made by chance against real clusters; RUNS=50 on 
 
 bench: build ## measure side by side with pgBackRest; QUICK=1 for a tenth of the data, ARGS=--help for more
 	scripts/bench $(if $(QUICK),--quick) $(ARGS)
+
+huge: setup ## measure what a simulated cluster of ten terabytes takes; needs 4 GB of disk
+	cargo test --release --locked --package pgark --test huge -- --ignored --nocapture
 
 demo: build ## show a backup, a loss and a restore
 	scripts/demo

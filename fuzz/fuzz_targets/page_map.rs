@@ -13,7 +13,7 @@ fuzz_target!(|input: (u32, &[u8])| {
     let mut joined = PageMap::default();
     joined.append(&map);
     assert_eq!(joined.page_count(), u64::from(pages));
-    let zeros = map.runs().iter().filter(|run| run.source == Source::Zeros).map(|run| u64::from(run.pages));
+    let zeros = map.runs().filter(|run| run.source == Source::Zeros).map(|run| u64::from(run.pages));
     let in_frames = u64::from(pages) - zeros.sum::<u64>();
     // Runs of a whole pack are cut into very many pieces.
     if in_frames < 10_000 {

@@ -15,6 +15,7 @@ use crate::group::{Data, Group, Peer, Storage};
 use crate::machine::Machine;
 use crate::object_store::Programs;
 use crate::progress;
+use crate::queue_group::QueueGroup;
 use crate::recorder::Recorder;
 use crate::result::{Conditions, GroupResult};
 use crate::tool::Tool;
@@ -46,6 +47,7 @@ impl Bench {
         match group.data {
             Data::Mixed | Data::Files => ClusterGroup::new(self, &dataset, &cluster, group.storage, recorder).measure(),
             Data::Wal => ArchiveGroup::new(self, &dataset, &cluster, group.storage, recorder).measure(),
+            Data::WalQueue => QueueGroup::new(self, &dataset, &cluster, group.storage, recorder).measure(),
             Data::Changes => ChangeGroup::new(self, &mut dataset, &cluster, group.storage, recorder).measure(),
         }
     }
@@ -69,7 +71,7 @@ impl Bench {
     fn conditions(&self, dataset: &Dataset, group: Group) -> io::Result<Conditions> {
         let version = |peer| self.tools.iter().find(|tool| tool.peer == peer).map(|tool| tool.version.clone());
         let data = match group.data {
-            Data::Wal => files::extent_of(&dataset.segments()?)?,
+            Data::Wal | Data::WalQueue => files::extent_of(&dataset.segments()?)?,
             Data::Mixed | Data::Files | Data::Changes => files::extent(&dataset.relations())?,
         };
         Ok(Conditions {

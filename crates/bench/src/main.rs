@@ -16,6 +16,7 @@ mod object_store;
 mod place;
 mod process_tree;
 mod progress;
+mod queue_group;
 mod random;
 mod recorder;
 mod report;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fs_err as fs;
+use pgark_system::lock::is_held;
 use pgark_testkit::{Cluster, as_test_user, give_to_test_user, run};
 
 use crate::bench::Bench;
@@ -14,6 +15,15 @@ use crate::place::Place;
 use crate::tool::{COMPRESSION_LEVEL, Tool, WORKERS};
 
 const STANZA: &str = "bench";
+
+/// What PostgreSQL's archiver does, in few words: `$0` is the directory, and what follows is the command.
+const ARCHIVER: &str = r#"
+cd "$0" || exit 1
+for ready in archive_status/*.ready; do
+    name=${ready#archive_status/}; name=${name%.ready}
+    until "$@" "$0/$name"; do sleep 1; done
+    mv "$ready" "archive_status/$name.done"
+done"#;
 
 /// A repository that one program has for one cluster.
 #[derive(Debug)]
@@ -92,6 +102,21 @@ impl<'a> Repository<'a> {
         let mut command = self.command(&["archive-get", name]);
         command.arg(target);
         command
+    }
+
+    /// Archives asynchronously what waits in `directory`, as a server does it: one file after the other, each until it
+    /// succeeds.
+    pub(crate) fn archive_queue(&self, directory: &Path) -> Command {
+        let push = self.command(&["--archive-async", "archive-push"]);
+        let mut command = Command::new("sh");
+        command.args(["-c", ARCHIVER]).arg(directory).arg(push.get_program()).args(push.get_args());
+        as_test_user(&mut command);
+        command
+    }
+
+    /// Whether a process that archives asynchronously is still at work.
+    pub(crate) fn is_archiving(&self) -> bool {
+        is_held(&self.directory.join(format!("lock/{STANZA}-archive-1.lock")))
     }
 
     /// The value of `archive_command` that archives here.

@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::io;
 
-use pgark_config::{Command, Configuration, Environment, Invocation, SystemFiles, option};
+use pgark_config::{Command, Configuration, Environment, Invocation, Role, SystemFiles, option};
 use pgark_storage::Traffic;
 use pgark_system::clock::Stopwatch;
-use pgark_system::termination::{self, Signal};
+use pgark_system::termination::{self, Manner, Signal};
 use rustix::fs::Mode;
 
 use crate::commands::{self, Done, HeldLock};
@@ -59,14 +59,23 @@ impl Program {
         Ok(pgark_config::load(self.arguments.clone(), &self.environment, &SystemFiles)?)
     }
 
+    /// The configuration of the same command line, as it is now.
+    pub(crate) fn load_configuration(&self) -> Result<Configuration> {
+        Self::configuration_of(self.load()?)
+    }
+
     /// The configuration that the same command line has with `--stanza` added to it.
     pub(crate) fn load_for_stanza(&self, stanza: &str) -> Result<Configuration> {
         let mut arguments = vec![OsString::from(format!("--stanza={stanza}"))];
         arguments.extend(self.arguments.iter().cloned());
-        match pgark_config::load(arguments, &self.environment, &SystemFiles)? {
+        Self::configuration_of(pgark_config::load(arguments, &self.environment, &SystemFiles)?)
+    }
+
+    fn configuration_of(invocation: Invocation) -> Result<Configuration> {
+        match invocation {
             Invocation::Run(configuration) => Ok(*configuration),
             Invocation::Help(_) | Invocation::Version(_) | Invocation::Completion(_) => {
-                Err(Failure::option_value("help, version and completion have no stanza"))
+                Err(Failure::option_value("help, version and completion have no configuration"))
             }
         }
     }
@@ -76,14 +85,20 @@ impl Program {
         if configuration.takes(&option::NEUTRAL_UMASK) && configuration.boolean(&option::NEUTRAL_UMASK) {
             rustix::process::umask(Mode::empty());
         }
+        let detached = if configuration.role() == Role::Async { commands::background::detach() } else { Ok(()) };
         logging::start(configuration);
+        if let Err(error) = detached {
+            tracing::warn!("unable to begin a session: {error}");
+        }
         for warning in configuration.warnings() {
             tracing::warn!("{warning}");
         }
         // Threads inherit it, so it comes before the first of them.
         let prioritized = set_priority(configuration);
         let command = configuration.command();
-        if let Err(error) = termination::watch(move |signal| end_by_force(command, signal)) {
+        let is_service = command == Command::Agent && !configuration.boolean(&option::ONCE);
+        let manner = if is_service { Manner::Service } else { Manner::Command };
+        if let Err(error) = termination::watch(manner, move |signal| end_by_force(command, signal)) {
             tracing::warn!("unable to watch for signals: {error}");
         }
         let run = || prioritized.and_then(|()| commands::run(self, configuration));
@@ -119,7 +134,7 @@ impl Program {
 /// Runs a command, and logs its begin and its end; gives the exit code where it failed.
 fn framed(configuration: &Configuration, stopwatch: Stopwatch, run: impl FnOnce() -> Result<Done>) -> Result<Done, u8> {
     let command = configuration.command();
-    let name = command.name();
+    let name = command.name_in_role(configuration.role());
     frame(configuration, &format!("{name} command begin {VERSION}: {}", configuration.describe()));
     let ended = run();
     tell_traffic();
@@ -179,7 +194,7 @@ fn end_by_force(command: Command, signal: Signal) {
 /// Logs the begin or the end of a command. That of commands whose output is what they are called for is for debugging
 /// only.
 fn frame(configuration: &Configuration, message: &str) {
-    if matches!(configuration.command(), Command::Info | Command::RepoGet | Command::RepoLs) {
+    if matches!(configuration.command(), Command::Info | Command::RepoGet | Command::RepoLs | Command::Schedule) {
         tracing::trace!("{message}");
     } else {
         tracing::info!("{message}");

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
-use pgark_config::{Compression as ConfiguredCompression, Configuration, SidecarName, option};
+use pgark_config::{Compression as ConfiguredCompression, Configuration, Role, SidecarName, option};
+use pgark_engine::asynchronous::AsyncSettings;
 use pgark_engine::control::ControlSettings;
+use pgark_engine::lock::Locks;
 use pgark_engine::sidecar::SidecarSettings;
 use pgark_engine::stanza::RepositorySettings;
 use pgark_postgres::client::ConnectSettings;
@@ -18,6 +20,7 @@ use pgark_system::pace::Pacer;
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Result};
+use crate::logging;
 
 /// The cluster that commands work on.
 const CLUSTER: u32 = 1;
@@ -137,6 +140,21 @@ pub(crate) fn connect(configuration: &Configuration) -> Result<ConnectSettings> 
 /// The directory of lock files.
 pub(crate) fn lock_path(configuration: &Configuration) -> PathBuf {
     configuration.path(&option::LOCK_PATH).to_owned()
+}
+
+/// Where lock files are, and for how long they are waited for.
+pub(crate) fn locks(configuration: &Configuration) -> Locks {
+    Locks { directory: lock_path(configuration), wait: configuration.duration(&option::LOCK_WAIT) }
+}
+
+/// How the processes of asynchronous archiving find each other.
+pub(crate) fn asynchronous(configuration: &Configuration) -> AsyncSettings {
+    AsyncSettings {
+        spool_path: configuration.path(&option::SPOOL_PATH).to_owned(),
+        lock_path: lock_path(configuration),
+        timeout: configuration.duration(&option::ARCHIVE_TIMEOUT),
+        log_file: logging::file_path(configuration, Role::Async),
+    }
 }
 
 /// Which stop file is meant.

@@ -102,7 +102,8 @@ fn a_full_disk_is_named_and_nothing_half_written_counts() {
     );
     let wal_full = wait_for_some("the disk to be full", || {
         let finished = site.pgark(&["--type=full", "--no-archive-check", "backup"]);
-        (finished.code() != Some(0)).then_some(finished)
+        // The last backup that fits may leave no room for the expiry after it, which has a code of its own.
+        (!matches!(finished.code(), Some(0 | 104))).then_some(finished)
     });
     if !disk.is_limited() {
         return;

@@ -196,6 +196,56 @@ fn a_killed_expire_harms_nothing_and_is_gone_on_with() {
     assert_eq!(content_of(&site, &server, &taken[4]), "4");
 }
 
+/// What a killed process was about to write does not stay for ever, and what somebody may still be writing is left alone.
+#[test]
+fn what_a_killed_process_left_unfinished_goes_when_it_is_old() {
+    let server = Server::get(17);
+    let (site, taken) = site_with_backups(&server, 2, &[]);
+    let unfinished = || site.objects(".pgark-tmp-");
+    let stanza = format!("--stanza={STANZA}");
+    let expire = ["--repo1-retention-full=9", "--log-level-console=info", "expire"];
+    let mut wait = Duration::ZERO;
+    while unfinished().is_empty() {
+        let mut child = site.command(&[&[stanza.as_str()][..], &expire].concat()).spawn().expect("the program starts");
+        std::thread::sleep(wait);
+        child.kill().ok();
+        child.wait().expect("the child can be waited for");
+        wait = if wait > Duration::from_millis(40) { Duration::ZERO } else { wait + Duration::from_micros(300) };
+    }
+    let left = unfinished();
+    let hours_ago =
+        |hours: u64| std::time::SystemTime::from(pgark_system::clock::now()) - Duration::from_secs(hours * 3600);
+    let set_age = |hours| {
+        for path in &left {
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.file().set_modified(hours_ago(hours)).unwrap();
+        }
+    };
+    set_age(5);
+    site.pgark(&expire).expect_success();
+    assert_eq!(unfinished(), left, "somebody may still be writing it");
+    set_age(7);
+    let expired = site.pgark(&expire).expect_success();
+    let said = format!("remove {} unfinished file(s)", left.len());
+    assert!(expired.stdout.contains(&said), "{}", expired.report());
+    assert_eq!(unfinished(), Vec::<PathBuf>::new());
+    assert!(objects(&site, "/session/").is_empty());
+    assert_eq!(labels(&site, 1), taken);
+}
+
+#[test]
+fn a_history_that_is_asked_for_is_warned_about() {
+    let site = Site::start(&Server::get(17));
+    site.backup(&["--no-expire-auto"]);
+    let said = |days: &str| {
+        site.pgark(&[&format!("--repo1-retention-history={days}"), "--repo1-retention-full=2", "expire"])
+            .expect_success()
+            .stdout
+    };
+    assert!(said("365").contains("no history is kept of backups that are removed"));
+    assert_eq!(said("0"), "");
+}
+
 /// Two hosts that know of each other only by the repository: one takes a backup, the other expires.
 #[test]
 fn an_expire_on_another_host_leaves_a_running_backup_what_it_writes() {
@@ -215,6 +265,9 @@ fn an_expire_on_another_host_leaves_a_running_backup_what_it_writes() {
     pgark_testkit::wait_for_some("the backup to write packs", || {
         (site.objects("/pack/").len() > of_third).then_some(())
     });
+    let reference = format!("--set={}", taken[2]);
+    let refused = site.pgark(&[&other_lock, &reference, "expire"]).expect_code(104);
+    assert!(refused.stdout.contains("is in use by process"), "{}", refused.report());
     for _ in 0..3 {
         expire().expect_success();
     }

@@ -2,14 +2,13 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use fs_err as fs;
 use pgark_testkit::{Cluster, Finished, Server, Stop, faults, run};
 
-use crate::common::restoring::comparable;
+use crate::common::restoring::{as_it_is, assert_same};
 use crate::common::{Site, SiteBuilder};
 
 /// Takes a backup; gives its label and what was said.
@@ -46,14 +45,6 @@ fn keep_only(site: &Site, label: &str) {
     }
 }
 
-/// Restores a backup as it is, without recovery.
-fn restored(site: &Site, name: &str, label: &str) -> PathBuf {
-    let directory = site.scratch.path().join(name);
-    let path = format!("--pg1-path={}", directory.display());
-    site.pgark(&[&path, &format!("--set={label}"), "--type=none", "restore"]).expect_success();
-    directory
-}
-
 /// What makes page maps thin out and files come and go.
 fn change_much(cluster: &Cluster) {
     cluster.sql("update scattered set filler = md5(filler) where id % 97 = 0");
@@ -86,21 +77,6 @@ fn create_tables(cluster: &Cluster) {
     cluster.sql("vacuum analyze");
 }
 
-/// The bytes of every file, without those that differ between two backups of a cluster that rests.
-fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let differ = ["backup_label", "global/pg_control", "postgresql.auto.conf", "backup_label.old"];
-    comparable(directory).into_iter().filter(|(path, _)| !differ.iter().any(|name| path == Path::new(name))).collect()
-}
-
-#[track_caller]
-fn assert_same(one: &Path, other: &Path) {
-    let (one, other) = (files(one), files(other));
-    assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
-    for (path, content) in one {
-        assert!(content == other[&path], "'{}' differs", path.display());
-    }
-}
-
 fn an_incremental_backup_is_what_a_full_one_would_be(major: u32) {
     let server = Server::get(major);
     let site = resting_site(&server).start();
@@ -127,12 +103,12 @@ fn an_incremental_backup_is_what_a_full_one_would_be(major: u32) {
     let incremental = labels.pop().expect("there are some");
     let (anew, _) = backup(&site, &["--type=full", "--no-reuse"]);
     assert!(read_bytes(&site, &incremental) < read_bytes(&site, &anew) / 2);
-    let complete = restored(&site, "complete", &anew);
+    let complete = as_it_is(&site, "complete", &anew);
     // By itself: all others are gone.
     keep_only(&site, &incremental);
-    assert_same(&restored(&site, "alone", &incremental), &complete);
-    let restored = site.recover("recovered", &[]);
-    assert_eq!(restored.fingerprint(), site.cluster.fingerprint());
+    assert_same(&as_it_is(&site, "alone", &incremental), &complete);
+    let recovered = site.recover("recovered", &[]);
+    assert_eq!(recovered.fingerprint(), site.cluster.fingerprint());
 }
 
 #[test]
@@ -214,7 +190,7 @@ fn what_is_lost_in_the_repository_is_stored_anew() {
     let (healed, said) = backup(&site, &[]);
     assert!(said.stdout.contains("WARN: 1 pack(s) are missing or damaged"), "{}", said.report());
     let (anew, _) = backup(&site, &["--type=full", "--no-reuse"]);
-    assert_same(&restored(&site, "healed", &healed), &restored(&site, "anew", &anew));
+    assert_same(&as_it_is(&site, "healed", &healed), &as_it_is(&site, "anew", &anew));
     let directory = site.scratch.path().join("lost");
     let path = format!("--pg1-path={}", directory.display());
     let lost = site.pgark(&[&path, &format!("--set={full}"), "--type=none", "restore"]);
@@ -228,8 +204,8 @@ fn what_is_lost_in_the_repository_is_stored_anew() {
     let (healed, said) = backup(&site, &["--type=full"]);
     assert!(said.stdout.contains("is stored anew"), "{}", said.report());
     assert_same(
-        &restored(&site, "healed-again", &healed),
-        &restored(&site, "compared", &backup(&site, &["--type=full", "--no-reuse"]).0),
+        &as_it_is(&site, "healed-again", &healed),
+        &as_it_is(&site, "compared", &backup(&site, &["--type=full", "--no-reuse"]).0),
     );
 }
 
@@ -249,7 +225,7 @@ fn a_backup_without_one_before_it_is_full() {
     site.cluster.stop(Stop::Fast);
     let (offline, said) = backup(&site, &["--no-online"]);
     assert!(offline.ends_with('I'), "{}", said.report());
-    let directory = restored(&site, "offline", &offline);
+    let directory = as_it_is(&site, "offline", &offline);
     let mut cluster = Cluster::adopt(site.cluster.server(), &directory);
     cluster.start();
     let checked = run(cluster.client("pg_amcheck").args(["--all", "--install-missing"]));
@@ -299,7 +275,7 @@ fn what_a_killed_backup_has_stored_is_taken_over() {
     let (anew, _) = backup(&site, &["--type=full", "--no-reuse"]);
     let whole = finished_packs(&site) - before - left - new;
     assert!(new < whole + 2, "{new} packs were written where {whole} are all there is");
-    assert_same(&restored(&site, "resumed", &resumed), &restored(&site, "anew", &anew));
+    assert_same(&as_it_is(&site, "resumed", &resumed), &as_it_is(&site, "anew", &anew));
     assert!(info(&site, &resumed, &["error"]) == false);
 }
 
@@ -318,9 +294,9 @@ fn a_backup_that_is_killed_anywhere_can_be_taken_again() {
     }
     let (last, _) = backup(&site, &[]);
     let (anew, _) = backup(&site, &["--type=full", "--no-reuse"]);
-    assert_same(&restored(&site, "last", &last), &restored(&site, "anew", &anew));
+    assert_same(&as_it_is(&site, "last", &last), &as_it_is(&site, "anew", &anew));
     for (place, label) in labels(&site).into_iter().enumerate() {
-        restored(&site, &format!("each-{place}"), &label);
+        as_it_is(&site, &format!("each-{place}"), &label);
     }
 }
 
@@ -346,5 +322,51 @@ fn many_backups_keep_the_last_one_compact() {
     let (anew, _) = backup(&site, &["--type=full", "--no-reuse"]);
     let whole = info(&site, &anew, &["info", "repository", "size"]).as_u64().expect("a number of bytes");
     assert!(stored < whole * 3 / 2, "{stored} where {whole} would do");
-    assert_same(&restored(&site, "last", &last), &restored(&site, "anew", &anew));
+    assert_same(&as_it_is(&site, "last", &last), &as_it_is(&site, "anew", &anew));
+}
+
+/// Takes an incremental backup that must read everything, or must not, and holds it against one that compares with nothing.
+#[track_caller]
+fn assert_is_right(site: &Site, name: &str, reason: Option<&str>) {
+    let (label, said) = backup(site, &["--type=incr"]);
+    let found = said.stdout.lines().find_map(|line| line.split_once("all files are read, since ")).map(|found| found.1);
+    match reason {
+        Some(reason) => assert!(found.is_some_and(|found| found.contains(reason)), "{name}: {}", said.report()),
+        None => assert_eq!(found, None, "{name}: {}", said.report()),
+    }
+    let (anew, said) = backup(site, &["--type=full", "--no-reuse"]);
+    assert!(!said.stdout.contains("although no WAL names"), "{}", said.report());
+    assert_same(&as_it_is(site, &format!("{name}-incr"), &label), &as_it_is(site, &format!("{name}-full"), &anew));
+}
+
+fn run_on_stopped(cluster: &mut Cluster, tool: &str, arguments: &[&str]) {
+    cluster.stop(Stop::Fast);
+    let mut command = cluster.server().tool(tool);
+    run(command.args(arguments).arg("--pgdata").arg(cluster.data_directory())).expect_success();
+    cluster.start();
+}
+
+/// Would lose: pages whose checksums are those of another setting.
+#[test]
+fn a_switch_of_page_checksums_is_followed() {
+    for major in [15, 17] {
+        let mut site = resting_site(&Server::get(major)).start();
+        site.cluster
+            .sql("create table t as select n id, md5(n::text) filler from generate_series(1, 20000) n; vacuum t");
+        backup(&site, &["--type=full"]);
+        for (name, switch, reason) in [
+            ("off", Some("--disable"), Some("page checksums were switched off")),
+            ("without", None, None),
+            ("on", Some("--enable"), Some("page checksums were switched on")),
+            ("with", None, None),
+        ] {
+            site.cluster.sql(&format!("update t set filler = '{name}' where id % 500 = 0; vacuum t; checkpoint"));
+            if let Some(switch) = switch {
+                run_on_stopped(&mut site.cluster, "pg_checksums", &[switch]);
+            }
+            assert_is_right(&site, name, reason);
+        }
+        site.cluster.stop(Stop::Fast);
+        site.cluster.check_pages();
+    }
 }

@@ -23,7 +23,9 @@ fn pretty(json: &str) -> String {
 /// Sizes in bytes and object identifiers differ between versions of `PostgreSQL`.
 fn without_numbers(text: &str) -> String {
     let is_size = |line: &str| {
-        ["\"delta\": ", "\"exclusive\": ", "\"size\": "].iter().any(|name| line.trim_start().starts_with(name))
+        ["\"delta\": ", "\"exclusive\": ", "\"pack-size\": ", "\"size\": "]
+            .iter()
+            .any(|name| line.trim_start().starts_with(name))
     };
     let lines = text.lines().map(|line| match line.split_once(": ") {
         Some((name, number)) if is_size(line) => {

@@ -85,6 +85,13 @@ fn backups_and_delta_restores_leave_the_page_cache_as_it_was() {
     let cached: usize = packs.iter().map(|path| count(path)).sum();
     assert!((cached as u64) * 4096 < stored / 10, "{cached} pages of {stored} bytes in packs are cached");
 
+    for path in &packs {
+        evict(path);
+    }
+    site.pgark(&["--process-max=2", "verify"]).expect_success();
+    let cached: usize = packs.iter().map(|path| count(path)).sum();
+    assert!((cached as u64) * 4096 < stored / 10, "{cached} pages are cached after verify");
+
     let restored = site.restore("restored", &["--process-max=1"]);
     site.cluster.stop(Stop::Fast);
     let files = tables.map(|path| restored.join(path));

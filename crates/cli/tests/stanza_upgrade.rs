@@ -121,6 +121,85 @@ fn an_upgraded_cluster_goes_on_from_17_to_18() {
     an_upgraded_cluster_goes_on(17, 18);
 }
 
+/// The archive of the old cluster goes with the last of its backups, and not before there is another backup.
+#[test]
+fn after_an_upgrade_the_old_archive_goes_with_its_backups() {
+    let (old, new) = (Server::get(16), Server::get(18));
+    let mut site = Site::start(&old);
+    site.cluster.sql("create role before");
+    let before = site.backup(&[]);
+    let mut upgrade = Upgrade::of(&mut site, &new);
+    upgrade.use_new(&site);
+    upgrade.new.start();
+    site.pgark(&["stanza-upgrade"]).expect_success();
+    let labels = || {
+        let manifests = site.objects("/manifest");
+        let label =
+            |path: &std::path::PathBuf| path.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+        manifests.iter().map(label).collect::<Vec<_>>()
+    };
+    // However strict the rules are, the only backup there is stays with its WAL.
+    let strict = ["--repo1-retention-full=1", "--repo1-retention-diff=1", "--repo1-retention-archive=1"];
+    let strictest = [&strict[..], &["--repo1-retention-window=1h", "--repo1-keep-daily=1", "expire"]].concat();
+    site.pgark(&strictest).expect_success();
+    site.pgark(&[&strict[..], &["--repo1-retention-full-type=time", "expire"]].concat()).expect_success();
+    assert_eq!(labels(), [before.as_str()]);
+    assert!(!site.objects("/wal/16-1/").is_empty());
+
+    let after = site.backup(&["--repo1-retention-full=2"]);
+    assert_eq!(labels(), [before.as_str(), &after]);
+    assert_eq!(roles_in(&site, &old, &before), "before");
+    let last = site.backup(&["--repo1-retention-full=2"]);
+    assert_eq!(labels(), [after.as_str(), &last]);
+    assert_eq!(site.objects("/wal/16-1/"), Vec::<std::path::PathBuf>::new());
+    assert_eq!(roles_in(&site, &new, &after), "before");
+    site.pgark(&["--repo1-retention-full=2", "expire"]).expect_success();
+    site.pgark(&["verify"]).expect_success();
+    let info = site.pgark(&["info"]).expect_success();
+    assert!(info.stdout.contains(&last) && !info.stdout.contains("(16)"), "{}", info.report());
+}
+
+/// Takes an incremental backup; gives its label and what was said.
+#[track_caller]
+fn incremental(site: &Site) -> (String, String) {
+    let said = site.pgark(&["--type=incr", "--log-level-console=info", "backup"]).expect_success().stdout;
+    let label = said.lines().find_map(|line| line.split_once("new backup label = ")).expect("a backup has a label").1;
+    (label.to_owned(), said)
+}
+
+/// Would lose: pages of the new cluster, where the old one's were taken for them, or the other way round.
+#[test]
+fn incremental_backups_stay_with_their_cluster() {
+    let (old, new) = (Server::get(15), Server::get(17));
+    let mut site = Site::builder(&old).setting("autovacuum", "off").start();
+    let full = site.backup(&[]);
+    site.cluster.sql("create role before");
+    let (before, said) = incremental(&site);
+    assert!(before.starts_with(&full) && !said.contains("all files are read"), "{said}");
+    let mut upgrade = Upgrade::of(&mut site, &new);
+    upgrade.use_new(&site);
+    upgrade.new.configure("autovacuum", "off");
+    upgrade.new.start();
+    site.pgark(&["stanza-upgrade"]).expect_success();
+
+    let (first, said) = incremental(&site);
+    assert!(said.contains("WARN: no prior backup exists, incr backup has been changed to full"), "{said}");
+    assert!(first.ends_with('F'), "{first}");
+    upgrade.new.sql("alter role before rename to after");
+    let (after, said) = incremental(&site);
+    assert!(after.starts_with(&first) && said.contains(&format!("last backup label = {first}")), "{said}");
+    assert!(!said.contains("all files are read"), "{said}");
+
+    assert_eq!(roles_in(&site, &old, &before), "before");
+    assert_eq!(roles_in(&site, &new, &first), "before");
+    assert_eq!(roles_in(&site, &new, &after), "after");
+    // What is left of the old cluster's set is no help to the new one, and no harm.
+    fs::remove_file(site.object(&format!("{first}/manifest"))).unwrap();
+    let (last, said) = incremental(&site);
+    assert!(last.ends_with('F') && said.contains("changed to full"), "{said}");
+    assert_eq!(roles_in(&site, &new, &last), "after");
+}
+
 /// A server whose upgrade was given up archives where it did before, so that a recovery finds all its WAL.
 #[test]
 fn a_cluster_that_comes_back_goes_on_with_its_archive() {

@@ -437,3 +437,49 @@ fn repositories_in_s3_are_verified() {
     s3.inject(Fault::new(Effect::EndListing(0)).on(Call::ListObjects).key_containing("/pack").always());
     report(&site, 0, &[]);
 }
+
+/// What was damaged on its way only is not taken for damage of what is stored.
+#[test]
+fn what_is_whole_when_it_is_read_again_is_no_finding() {
+    let s3 = S3Server::start();
+    let credentials = s3.credentials();
+    let site = Site::builder(&Server::get(17))
+        .global("repo1-type=s3\nrepo1-s3-uri-style=path")
+        .global(&format!("repo1-s3-bucket={}\nrepo1-s3-region={}", S3Server::BUCKET, s3.region()))
+        .global(&format!("repo1-s3-endpoint={}", s3.url()))
+        .global(&format!("repo1-s3-key={}\nrepo1-s3-key-secret={}", credentials.access_key, credentials.secret))
+        .start();
+    let label = site.backup(&[]);
+    let once = |part: &str| {
+        let before = s3.fired();
+        s3.inject(Fault::new(Effect::FlipByte(300)).on(Call::GetObject).key_containing(part));
+        assert_eq!(findings(&report(&site, 0, &[])), [] as [Value; 0], "{part}");
+        assert_eq!(s3.fired(), before + 1, "{part}");
+    };
+    for part in ["/pack/", &format!("{label}/manifest"), "/wal/"] {
+        once(part);
+    }
+    s3.inject(Fault::new(Effect::FlipByte(300)).on(Call::GetObject).key_containing("/pack/").always());
+    assert!(!findings(&report(&site, 26, &[])).is_empty(), "what is wrong each time is a finding");
+}
+
+/// A session and an entry of the log of garbage that can't be understood would keep every expire from its work.
+#[test]
+fn what_nobody_could_understand_is_found() {
+    let (site, _) = site(None);
+    for _ in 0..2 {
+        site.backup(&["--repo1-retention-full=1", "--no-reuse"]);
+    }
+    let entry = site.objects("/gc/").pop().expect("there is garbage");
+    while_changed(
+        &entry,
+        |path| faults::flip_byte(path, 70),
+        || {
+            assert_found(&site, &name_of(&site, &entry));
+        },
+    );
+    let misplaced = entry.with_file_name("00000000000000000099");
+    fs::copy(&entry, &misplaced).unwrap();
+    pgark_testkit::give_to_test_user(&misplaced);
+    assert_found(&site, &name_of(&site, &misplaced));
+}

@@ -21,7 +21,7 @@ fn change_map(entries: &mut [Entry], path: &str, change: impl Fn(usize, Run) -> 
         panic!("{path} has its map elsewhere")
     };
     let mut changed = PageMap::default();
-    map.runs().iter().enumerate().for_each(|(place, run)| changed.push(change(place, *run)));
+    map.runs().enumerate().for_each(|(place, run)| changed.push(change(place, run)));
     *map = changed;
 }
 

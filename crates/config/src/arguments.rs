@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use lexopt::{Arg, Parser};
 use zeroize::Zeroizing;
 
-use crate::command::Command;
+use crate::command::{Command, Role};
 use crate::error::{Error, ErrorKind};
 use crate::names::{self, Address, Named, Prefix, Spelling};
 use crate::option::{self, Kind};
@@ -16,6 +16,7 @@ use crate::value::Written;
 #[derive(Debug, Default)]
 pub(crate) struct Arguments {
     pub(crate) command: Option<Command>,
+    pub(crate) role: Role,
     /// Whether help is asked for, by `help` or by `--help`.
     pub(crate) help: bool,
     /// What follows the command.
@@ -69,9 +70,9 @@ fn take_word(word: String, result: &mut Arguments) -> Result<(), Error> {
         result.parameters.push(word);
         return Ok(());
     }
-    match Command::find(&word)? {
-        Command::Help if !result.help => result.help = true,
-        command => result.command = Some(command),
+    match Command::find_with_role(&word)? {
+        (Command::Help, _) if !result.help => result.help = true,
+        (command, role) => (result.command, result.role) = (Some(command), role),
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the table below says what each of them does")]
 pub enum Command {
+    Agent,
     Annotate,
     ArchiveGet,
     ArchivePush,
@@ -18,6 +19,7 @@ pub enum Command {
     RepoGet,
     RepoLs,
     Restore,
+    Schedule,
     Server,
     ServerPing,
     StanzaCreate,
@@ -28,6 +30,20 @@ pub enum Command {
     Verify,
     Version,
 }
+
+/// Which part of a command's work a process does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// What the user asked for.
+    #[default]
+    Main,
+    /// What a process in the main role has left to another one, which goes on when the first has ended:
+    /// `archive-push:async`.
+    Async,
+}
+
+/// What the name of a command in the role [`Role::Async`] ends with.
+const ASYNC_SUFFIX: &str = ":async";
 
 /// What the table says about one command.
 #[derive(Debug)]
@@ -72,7 +88,18 @@ impl Definition {
 }
 
 /// All commands, in the order of [`Command`], which is that of their names but for `start`.
-static COMMANDS: [Definition; 21] = [
+static COMMANDS: [Definition; 23] = [
+    now(
+        Command::Agent,
+        "agent",
+        "keep the schedule",
+        "Runs as a service, under systemd or in the foreground, and takes backups, expires and verifies as the \
+         schedule options say: for the stanza that is named, or for every stanza of the configuration file that has a \
+         schedule. Each job is a run of pgark of its own, as from cron. One that would overrun another waits its turn, \
+         two of a kind that wait become one, and what was missed is caught up once.\n\n\
+         SIGHUP has it read the configuration again; SIGTERM ends it, with the jobs that are at work. `pgark agent \
+         --once` runs what is due and ends, `pgark schedule` tells what ran and what is next.",
+    ),
     now(
         Command::Annotate,
         "annotate",
@@ -178,6 +205,13 @@ static COMMANDS: [Definition; 21] = [
          The data directory must be empty, or --delta must be given: then what is there is compared with the backup \
          and only what differs is fetched.",
     ),
+    now(
+        Command::Schedule,
+        "schedule",
+        "show what ran and what is next",
+        "Tells for each job in the schedule when it ran, how that ended, when it comes next, and whether the schedule is \
+         kept. It needs no agent that runs.",
+    ),
     later(
         Command::Server,
         "server",
@@ -277,6 +311,23 @@ impl Command {
         }
     }
 
+    /// The command and the role that are written `archive-push` or `archive-push:async`. Users have no business with the
+    /// latter, so it is not abbreviated.
+    pub(crate) fn find_with_role(name: &str) -> Result<(Self, Role), Error> {
+        let Some(main) = name.strip_suffix(ASYNC_SUFFIX) else { return Ok((Self::find(name)?, Role::Main)) };
+        let command = Self::all().find(|command| command.is_run_by_server() && command.name() == main);
+        let invalid = || Error::new(ErrorKind::CommandInvalid, format!("invalid command '{name}'"));
+        Ok((command.ok_or_else(invalid)?, Role::Async))
+    }
+
+    /// The name by which a process is started in this role.
+    pub fn name_in_role(self, role: Role) -> String {
+        match role {
+            Role::Main => self.name().to_owned(),
+            Role::Async => format!("{}{ASYNC_SUFFIX}", self.name()),
+        }
+    }
+
     /// Refuses a command that a later version brings.
     pub(crate) fn require_available(self) -> Result<(), Error> {
         if self.definition().available {
@@ -294,8 +345,11 @@ impl Command {
     }
 
     /// Checks that as many parameters are there as the command wants, and no more than it takes.
-    pub(crate) fn check_parameters(self, given: usize) -> Result<(), Error> {
-        let wanted = self.definition().parameters;
+    pub(crate) fn check_parameters(self, role: Role, given: usize) -> Result<(), Error> {
+        let wanted = match role {
+            Role::Main => self.definition().parameters,
+            Role::Async => &["where to begin"],
+        };
         // The shell is followed by the words of another command line.
         let most = match self {
             Self::Completion => usize::MAX,
@@ -341,6 +395,17 @@ mod tests {
     }
 
     #[test]
+    fn only_archiving_has_a_part_that_goes_on_by_itself() {
+        assert_eq!(Command::find_with_role("archive-p"), Ok((Command::ArchivePush, Role::Main)));
+        for command in [Command::ArchivePush, Command::ArchiveGet] {
+            assert_eq!(Command::find_with_role(&command.name_in_role(Role::Async)), Ok((command, Role::Async)));
+        }
+        for name in ["archive-p:async", "backup:async", ":async", "archive-push:local"] {
+            assert_eq!(Command::find_with_role(name).unwrap_err().kind(), ErrorKind::CommandInvalid, "{name}");
+        }
+    }
+
+    #[test]
     fn what_fits_no_command_or_several_is_refused() {
         let bogus = Command::find("bogus").unwrap_err();
         assert_eq!((bogus.kind(), bogus.to_string().as_str()), (ErrorKind::CommandInvalid, "invalid command 'bogus'"));
@@ -352,14 +417,14 @@ mod tests {
 
     #[test]
     fn parameters_are_counted() {
-        let error = |command: Command, given| command.check_parameters(given).unwrap_err().to_string();
-        assert_eq!(Command::ArchivePush.check_parameters(1), Ok(()));
+        let error = |command: Command, given| command.check_parameters(Role::Main, given).unwrap_err().to_string();
+        assert_eq!(Command::ArchivePush.check_parameters(Role::Main, 1), Ok(()));
         assert_eq!(error(Command::ArchivePush, 0), "WAL segment to push required");
         assert_eq!(error(Command::ArchiveGet, 0), "WAL segment to get required");
         assert_eq!(error(Command::ArchiveGet, 1), "path to copy WAL segment required");
         assert_eq!(error(Command::ArchiveGet, 3), "extra parameters found");
         assert_eq!(error(Command::Backup, 1), "command does not allow parameters");
-        assert_eq!([0, 1].map(|given| Command::RepoLs.check_parameters(given)), [Ok(()), Ok(())]);
+        assert_eq!([0, 1].map(|given| Command::RepoLs.check_parameters(Role::Main, given)), [Ok(()), Ok(())]);
         assert_eq!(error(Command::RepoLs, 2), "extra parameters found");
     }
 }

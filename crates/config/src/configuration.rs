@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::arguments::Given;
-use crate::command::Command;
+use crate::command::{Command, Role};
 use crate::names::{Address, SidecarName};
 use crate::option;
 use crate::resolve::{Indexes, Resolved, Values};
@@ -24,6 +24,7 @@ use crate::value::{Secret, Value};
 #[derive(Clone, Debug)]
 pub struct Configuration {
     pub(crate) command: Command,
+    pub(crate) role: Role,
     pub(crate) parameters: Vec<String>,
     pub(crate) values: Values,
     pub(crate) indexes: Indexes,
@@ -70,6 +71,11 @@ impl Configuration {
     /// The command to run.
     pub fn command(&self) -> Command {
         self.command
+    }
+
+    /// Which part of the command's work is to be done.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// The parameters of the command, as many as it takes.

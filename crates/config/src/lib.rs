@@ -37,7 +37,7 @@ mod source;
 mod text;
 mod value;
 
-pub use command::Command;
+pub use command::{Command, Role};
 pub use compression::Compression;
 pub use configuration::Configuration;
 pub use environment::Environment;

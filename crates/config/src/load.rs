@@ -49,7 +49,7 @@ pub fn load(
         return without_command(&arguments);
     };
     command.require_available()?;
-    command.check_parameters(arguments.parameters.len())?;
+    command.check_parameters(arguments.role, arguments.parameters.len())?;
     let mut collector = Collector::new(command);
     collector.take_arguments(&arguments.options)?;
     if command == Command::Completion {
@@ -67,6 +67,7 @@ pub fn load(
     collector.warn_of_missed();
     let mut configuration = Configuration {
         command,
+        role: arguments.role,
         parameters: arguments.parameters,
         values,
         indexes,

@@ -12,7 +12,7 @@ use pgark_system::termination;
 
 use crate::archive_push::combine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::stanza::{Identity, RepositorySettings, Stanza};
+use crate::stanza::{Identity, OpenRepository, RepositorySettings, Stanza};
 use crate::wal_path::wal_path;
 
 /// What is wanted.
@@ -35,6 +35,8 @@ pub struct ArchiveGetSettings {
 pub enum Gotten {
     /// The file is at its destination; it came from this repository.
     From(u32),
+    /// The file is at its destination; it had been fetched into the spool.
+    FromSpool,
     /// Every repository was asked, answered, and has no such file.
     Absent,
 }
@@ -47,11 +49,7 @@ pub enum Gotten {
 /// # Errors
 /// What kept a repository from answering, if none of the others has the file.
 pub fn run(settings: &ArchiveGetSettings) -> Result<Gotten> {
-    let name: WalFileName = settings.file.parse().map_err(|error| {
-        Error::new(ErrorKind::ParameterInvalid, format!("'{}' can't be in the archive", settings.file))
-            .hint("pass the name of a WAL file: archive-get %f %p")
-            .source(error)
-    })?;
+    let name = name_of(&settings.file)?;
     let identity = Identity::of(&ControlFile::read(&settings.data_directory)?);
     let destination = wal_path(&settings.destination, &settings.data_directory)?;
     let mut errors = Vec::new();
@@ -72,6 +70,18 @@ pub fn run(settings: &ArchiveGetSettings) -> Result<Gotten> {
     Ok(Gotten::Absent)
 }
 
+/// The WAL file that is meant.
+///
+/// # Errors
+/// [`ErrorKind::ParameterInvalid`] where it is not the name of one.
+pub(crate) fn name_of(file: &str) -> Result<WalFileName> {
+    file.parse().map_err(|error| {
+        Error::new(ErrorKind::ParameterInvalid, format!("'{file}' can't be in the archive"))
+            .hint("pass the name of a WAL file: archive-get %f %p")
+            .source(error)
+    })
+}
+
 fn warn_of(errors: &[(u32, Error)]) {
     for (key, error) in errors {
         tracing::warn!("repo{key}: {}", error.full_message());
@@ -86,12 +96,28 @@ fn get(
     name: WalFileName,
     destination: &Path,
 ) -> Result<bool> {
-    let repository = from.open_for(&settings.stanza)?;
-    let stanza = Stanza::open(&repository, &settings.stanza)?;
+    get_from(&from.open_for(&settings.stanza)?, &settings.stanza, identity, name, destination)
+}
+
+/// Whether an open repository has the file, which is at its destination then.
+///
+/// # Errors
+/// [`ErrorKind::ArchiveMismatch`] where the stanza never had this cluster; damage, or the storage's error.
+pub(crate) fn get_from(
+    repository: &OpenRepository,
+    stanza: &StanzaName,
+    identity: Identity,
+    name: WalFileName,
+    destination: &Path,
+) -> Result<bool> {
+    let stanza = Stanza::open(repository, stanza)?;
     let Some(cluster) = stanza.cluster_of(identity)? else {
         let message = format!(
             "stanza '{}' on repo{} has no archive of PostgreSQL {}, system-id {}",
-            settings.stanza, from.key, identity.version, identity.system_id
+            stanza.name(),
+            repository.key,
+            identity.version,
+            identity.system_id
         );
         return Err(Error::new(ErrorKind::ArchiveMismatch, message).hint("is this the correct stanza?"));
     };

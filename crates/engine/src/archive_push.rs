@@ -1,5 +1,9 @@
 //! Putting one WAL file into every repository.
+//!
+//! [`asynchronous`](crate::asynchronous) puts many files there with the same functions.
 
+use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -11,21 +15,38 @@ use pgark_postgres::wal::segment::{SegmentAnalysis, analyse};
 use pgark_repository::StanzaName;
 use pgark_repository::container::WriteOptions;
 use pgark_repository::wal::{Stored, WalDocument};
-use pgark_system::termination;
+use pgark_system::{memory, termination};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::size::human_size;
 use crate::stanza::{Identity, OpenRepository, RepositorySettings, Stanza};
 use crate::wal_path::wal_path;
+
+/// The directory in `pg_wal` in which PostgreSQL notes what is to be archived, and how the names of such notes end.
+const STATUS_DIRECTORY: &str = "archive_status";
+const READY_SUFFIX: &str = ".ready";
+
+/// The largest size of a segment that a server can be told to have, `initdb --wal-segsize`.
+const SEGMENT_BYTES_MAX: usize = 1 << 30;
 
 /// What is to be pushed.
 #[derive(Debug)]
 pub struct ArchivePushSettings {
-    /// The stanza.
-    pub stanza: StanzaName,
     /// The WAL file, as PostgreSQL gives it: `%p`.
     pub file: PathBuf,
     /// The data directory, to which `file` may be relative; `file` counts from the working directory if `None`.
     pub data_directory: Option<PathBuf>,
+    /// Bytes of WAL that may wait before it is dropped; it never is if `None`.
+    pub queue_max: Option<u64>,
+    /// How it is pushed, and where.
+    pub push: PushSettings,
+}
+
+/// How WAL files are pushed, and where.
+#[derive(Debug)]
+pub struct PushSettings {
+    /// The stanza.
+    pub stanza: StanzaName,
     /// The repositories.
     pub repositories: Vec<RepositorySettings>,
     /// Whether the segment's header is checked against the stanza.
@@ -37,7 +58,7 @@ pub struct ArchivePushSettings {
 }
 
 /// A WAL file as it was read.
-struct WalFile {
+pub(crate) struct WalFile {
     name: WalFileName,
     bytes: Vec<u8>,
     /// What its first page says, if it is a segment.
@@ -48,7 +69,7 @@ struct WalFile {
 impl WalFile {
     /// What the records of a segment say, as it is stored; nothing for another file. Whoever asks first reads them, and
     /// who asks meanwhile waits.
-    fn analysis(&self) -> &[u8] {
+    pub(crate) fn analysis(&self) -> &[u8] {
         self.analysis.get_or_init(|| {
             let Some(analysis) = self.header.and_then(|_| analyse(&self.bytes).ok()) else { return Vec::new() };
             if let WalFileName::Segment(segment) = self.name {
@@ -69,6 +90,13 @@ pub fn run(settings: &ArchivePushSettings) -> Result<()> {
         Some(directory) => wal_path(&settings.file, directory)?,
         None => settings.file.clone(),
     };
+    if let Some(queue_max) = settings.queue_max
+        && waiting_bytes(&path)? > queue_max
+    {
+        tracing::warn!("{}", drop_warning(name_of(&path)?, queue_max, ""));
+        return Ok(());
+    }
+    let settings = &settings.push;
     let mut errors = Vec::new();
     thread::scope(|scope| -> Result<()> {
         // Repositories are opened while the file is read, and its records are read while it is compressed.
@@ -80,7 +108,8 @@ pub fn run(settings: &ArchivePushSettings) -> Result<()> {
         for (key, opening) in opening {
             termination::check()?;
             let opened = opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            if let Err(error) = opened.and_then(|repository| push(settings, &file, &repository)) {
+            let pushed = opened.and_then(|repository| push(settings, &file, &repository, settings.workers));
+            if let Err(error) = pushed {
                 errors.push((key, error));
             }
         }
@@ -89,14 +118,61 @@ pub fn run(settings: &ArchivePushSettings) -> Result<()> {
     combine(errors)
 }
 
-fn read(path: &Path, header_check: bool) -> Result<WalFile> {
-    let name: WalFileName =
-        path.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse().map_err(|error| {
-            Error::new(ErrorKind::ParameterInvalid, format!("'{}' can't be archived", path.display()))
-                .hint("pass the path of a WAL file: archive-push %p")
-                .source(error)
-        })?;
-    let bytes = fs::read(path)?;
+/// The name of the WAL file that lies at `path`.
+///
+/// # Errors
+/// [`ErrorKind::ParameterInvalid`] where it is none of a WAL file.
+pub(crate) fn name_of(path: &Path) -> Result<WalFileName> {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse().map_err(|error| {
+        Error::new(ErrorKind::ParameterInvalid, format!("'{}' can't be archived", path.display()))
+            .hint("pass the path of a WAL file: archive-push %p")
+            .source(error)
+    })
+}
+
+/// The WAL files in `directory` that PostgreSQL waits to be archived.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn ready_files(directory: &Path) -> Result<BTreeSet<WalFileName>> {
+    let mut ready = BTreeSet::new();
+    for entry in fs::read_dir(directory.join(STATUS_DIRECTORY))? {
+        let name = entry?.file_name();
+        let file = name.to_str().and_then(|name| name.strip_suffix(READY_SUFFIX));
+        ready.extend(file.and_then(|file| file.parse::<WalFileName>().ok()));
+    }
+    Ok(ready)
+}
+
+/// Whether PostgreSQL waits for the file at `path` to be archived.
+pub(crate) fn is_ready(path: &Path, name: WalFileName) -> bool {
+    path.with_file_name(STATUS_DIRECTORY).join(format!("{name}{READY_SUFFIX}")).exists()
+}
+
+/// Bytes of the WAL that waits to be archived beside the file at `path`.
+fn waiting_bytes(path: &Path) -> Result<u64> {
+    let Some(directory) = path.parent().filter(|directory| directory.join(STATUS_DIRECTORY).is_dir()) else {
+        return Ok(0);
+    };
+    let size = |name: WalFileName| fs::metadata(directory.join(name.to_string())).map_or(0, |metadata| metadata.len());
+    Ok(ready_files(directory)?.into_iter().map(size).sum())
+}
+
+/// What is said of a file that is dropped. `whose` names the repositories that do not get it, where others do.
+pub(crate) fn drop_warning(name: WalFileName, queue_max: u64, whose: &str) -> String {
+    let limit = human_size(queue_max);
+    format!(
+        "dropped WAL file '{name}'{whose} because archive queue exceeded {limit}\nHINT: recovery can't get past this point: when archiving works again, take a backup"
+    )
+}
+
+/// Reads a WAL file, and checks with `header_check` that it looks like one.
+///
+/// # Errors
+/// [`ErrorKind::FileInvalid`]; or what the file system says.
+pub(crate) fn read(path: &Path, header_check: bool) -> Result<WalFile> {
+    let name = name_of(path)?;
+    let bytes = read_all(path)?;
     let is_segment = matches!(name, WalFileName::Segment(_) | WalFileName::Partial(_));
     let header = match SegmentReader::new(&bytes) {
         _ if !is_segment => None,
@@ -110,6 +186,15 @@ fn read(path: &Path, header_check: bool) -> Result<WalFile> {
         }
     };
     Ok(WalFile { name, bytes, header, analysis: OnceLock::new() })
+}
+
+fn read_all(path: &Path) -> Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    // As much as a segment can have at most; a file that says it is longer is read all the same.
+    let mut bytes = memory::buffer(length.min(SEGMENT_BYTES_MAX));
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A server archives a segment when it is full or was switched. One whose WAL ends early was damaged on its way to us: it
@@ -127,9 +212,13 @@ fn warn_of_damage(segment: SegmentName, analysis: &SegmentAnalysis) {
     );
 }
 
-fn push(settings: &ArchivePushSettings, file: &WalFile, repository: &OpenRepository) -> Result<()> {
+/// Pushes a file to one repository, with so many workers that compress.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn push(settings: &PushSettings, file: &WalFile, repository: &OpenRepository, workers: usize) -> Result<()> {
     let stanza = Stanza::open(repository, &settings.stanza)?;
-    let stored = store(settings, file, &stanza)?;
+    let stored = store(settings, file, &stanza, workers)?;
     let (name, key) = (file.name, repository.key);
     match stored {
         Stored::New => tracing::info!("pushed WAL file '{name}' to the repo{key} archive"),
@@ -140,7 +229,7 @@ fn push(settings: &ArchivePushSettings, file: &WalFile, repository: &OpenReposit
     Ok(())
 }
 
-fn store(settings: &ArchivePushSettings, file: &WalFile, stanza: &Stanza<'_>) -> Result<Stored> {
+fn store(settings: &PushSettings, file: &WalFile, stanza: &Stanza<'_>, workers: usize) -> Result<Stored> {
     let cluster = match &file.header {
         Some(header) => {
             let identity = Identity { version: header.version, system_id: header.system_id };
@@ -161,7 +250,7 @@ fn store(settings: &ArchivePushSettings, file: &WalFile, stanza: &Stanza<'_>) ->
                 size: file.bytes.len() as u64,
                 hash: String::new(),
             };
-            archive.store_segment(document, &file.bytes, || file.analysis().to_vec(), settings.write, settings.workers)
+            archive.store_segment(&document, &file.bytes, || file.analysis().to_vec(), settings.write, workers)
         }
         WalFileName::History(_) | WalFileName::BackupHistory { .. } => archive.store_history(&name, &file.bytes),
     };

@@ -1,8 +1,10 @@
 //! Checking that WAL gets from the server into every repository.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fs_err as fs;
 use pgark_postgres::client::{ArchiveMode, ClusterFacts, ConnectSettings, Connection};
 use pgark_postgres::control::ControlFile;
 use pgark_postgres::wal::name::SegmentName;
@@ -11,6 +13,7 @@ use pgark_repository::wal::Archive;
 use pgark_system::clock;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::info::{self, MissingWal};
 use crate::sidecar::{SidecarSettings, resolve};
 use crate::stanza::{Identity, RepositorySettings, Stanza};
 
@@ -71,6 +74,7 @@ pub fn run(settings: &CheckSettings) -> Result<Vec<CheckedSegment>> {
         let stanza = Stanza::open(repository, &settings.stanza)?;
         let cluster = stanza.expect_current(Identity::of(&control), ErrorKind::FileInvalid, "PostgreSQL")?;
         archives.push((repository.key, stanza.archive(cluster)));
+        warn_of_missing_wal(&stanza);
     }
     if !settings.archive_check {
         return Ok(Vec::new());
@@ -80,10 +84,13 @@ pub fn run(settings: &CheckSettings) -> Result<Vec<CheckedSegment>> {
         return Ok(Vec::new());
     }
     let segment = connection.switch_wal()?;
+    // Read at once: when it is archived, the server may make another segment of the file.
+    let bytes = read_segment(&settings.data_directory, segment)?;
     let mut checked = Vec::new();
     for (repository, archive) in &archives {
         tracing::info!("check repo{repository} archive for WAL (primary)");
         wait_for_segment(archive, segment, settings.archive_timeout)?;
+        ensure_same(archive, segment, bytes.as_deref())?;
         tracing::info!("WAL segment {segment} successfully archived to '{}' on repo{repository}", archive.id());
         checked.push(CheckedSegment { segment: segment.to_string(), repository: *repository });
     }
@@ -122,6 +129,23 @@ fn check_sidecars(settings: &CheckSettings, connection: &mut Connection) -> Resu
     Ok(())
 }
 
+/// Warns of WAL that no recovery gets past.
+fn warn_of_missing_wal(stanza: &Stanza<'_>) {
+    let missing = match info::missing_since_newest_backup(stanza) {
+        Ok(missing) => missing,
+        Err(error) => {
+            tracing::warn!("unable to look for missing WAL on repo{}: {}", stanza.key(), error.full_message());
+            return;
+        }
+    };
+    for MissingWal { first, last, count, .. } in missing {
+        tracing::warn!(
+            "WAL is missing on repo{}: {first} to {last}, segments: {count}\nHINT: recovery can't get past it: take a backup now\nHINT: was it dropped because more waited than archive-push-queue-max? PostgreSQL's log tells",
+            stanza.key()
+        );
+    }
+}
+
 /// Makes sure that the server archives its WAL at all.
 pub(crate) fn ensure_archiving(facts: &ClusterFacts, archive_check: bool, archive_mode_check: bool) -> Result<()> {
     if !archive_check {
@@ -146,6 +170,35 @@ pub(crate) fn ensure_archiving(facts: &ClusterFacts, archive_check: bool, archiv
     let message = format!("archive_command '{}' must contain 'archive-push'", facts.archive_command);
     Err(Error::new(ErrorKind::ArchiveCommandInvalid, message)
         .hint("set archive_command = 'pgark --stanza=NAME archive-push %p' and reload PostgreSQL"))
+}
+
+/// A segment in `pg_wal`, if the server has not removed it yet.
+fn read_segment(data_directory: &Path, segment: SegmentName) -> Result<Option<Vec<u8>>> {
+    match fs::read(data_directory.join("pg_wal").join(segment.to_string())) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes sure that the archive has these bytes under the name of the segment.
+fn ensure_same(archive: &Archive<'_>, segment: SegmentName, bytes: Option<&[u8]>) -> Result<()> {
+    let archived = archive.segment(&segment.to_string())?;
+    if bytes.is_none_or(|bytes| archived.has_content(bytes)) {
+        return Ok(());
+    }
+    Err(foreign_wal(&format!("archive {} has another WAL segment {segment} than pg_wal", archive.id())))
+}
+
+/// The archive has the WAL of another cluster, or of another life of this one, under the names of this cluster's.
+pub(crate) fn foreign_wal(message: &str) -> Error {
+    Error::new(ErrorKind::ArchiveDuplicate, message)
+        .hint(
+            "was the cluster set back to an older copy of its data directory, such as a snapshot of a disk? what it has \
+             written since has the names of WAL that was archived before",
+        )
+        .hint("to keep what the cluster has now, archive to a new stanza (stanza-create), and take a full backup there")
+        .hint("to go back to what the archive has, restore the cluster")
 }
 
 /// Waits until a segment is in the archive.

@@ -6,9 +6,11 @@ use std::io;
 
 use pgark_storage::{ErrorKind as StorageErrorKind, Origin};
 use pgark_system::termination::Terminated;
+use serde::{Deserialize, Serialize};
 
 /// What kind of failure it is: each has an exit code of pgBackRest's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
     /// The archive has other content under a WAL file's name.
     ArchiveDuplicate,

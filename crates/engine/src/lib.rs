@@ -6,6 +6,7 @@
 pub mod annotate;
 pub mod archive_get;
 pub mod archive_push;
+pub mod asynchronous;
 pub mod backup;
 pub mod check;
 pub mod control;
@@ -13,19 +14,22 @@ mod coverage;
 mod error;
 pub mod expire;
 pub mod info;
-mod lock;
+pub mod lock;
 pub mod objects;
 mod parallel;
 mod pin;
 pub mod restore;
 pub mod sidecar;
+pub mod size;
 pub mod stanza;
 pub mod stanza_create;
 pub mod stanza_delete;
 pub mod stanza_upgrade;
 #[cfg(test)]
 mod testing;
+mod turn;
 pub mod verify;
+mod vigil;
 mod wal_path;
 
 pub use error::{Error, ErrorKind, Result};

@@ -11,7 +11,7 @@ use pgark_storage::probe;
 use pgark_system::clock;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock;
+use crate::lock::{self, Locks};
 use crate::stanza::{Identity, RepositorySettings, UPGRADE_HINT};
 
 /// The stanza that is to be created.
@@ -26,7 +26,7 @@ pub struct StanzaCreateSettings {
     /// The repositories.
     pub repositories: Vec<RepositorySettings>,
     /// Where lock files are.
-    pub lock_path: PathBuf,
+    pub locks: Locks,
     /// This program and its version.
     pub program: String,
 }
@@ -38,7 +38,7 @@ pub struct StanzaCreateSettings {
 pub fn run(settings: &StanzaCreateSettings) -> Result<()> {
     let control = read_control_file(&settings.data_directory, settings.connection.as_ref())?;
     for repository in &settings.repositories {
-        let _lock = lock::acquire(&settings.lock_path, &settings.stanza, "backup", repository.key)?;
+        let _lock = lock::acquire(&settings.locks, &settings.stanza, "backup", repository.key, "stanza-create")?;
         create(settings, repository, &control)?;
     }
     Ok(())

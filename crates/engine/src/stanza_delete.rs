@@ -8,7 +8,7 @@ use pgark_system::termination;
 
 use crate::control;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock;
+use crate::lock::{self, Locks};
 use crate::stanza::{OpenRepository, RepositorySettings};
 
 /// The stanza that is to be removed.
@@ -23,7 +23,7 @@ pub struct StanzaDeleteSettings {
     /// Whether to go on although PostgreSQL or somebody else seems to be at work.
     pub force: bool,
     /// Where lock files are.
-    pub lock_path: PathBuf,
+    pub locks: Locks,
     /// This host.
     pub host: String,
 }
@@ -42,17 +42,17 @@ pub fn run(settings: &StanzaDeleteSettings) -> Result<()> {
         return Ok(());
     }
     ensure_nobody_is_at_work(settings, &repository)?;
-    let _backup = lock::acquire(&settings.lock_path, stanza, "backup", key)?;
-    let _restore = lock::acquire(&settings.lock_path, stanza, "restore", key)?;
+    let _backup = lock::acquire(&settings.locks, stanza, "backup", key, "stanza-delete")?;
+    let _restore = lock::acquire(&settings.locks, stanza, "restore", key, "stanza-delete")?;
     let removed = removal::remove_stanza::<Error>(&repository.repository, stanza, &mut || Ok(termination::check()?))?;
-    control::remove_stop_file(&settings.lock_path, Some(stanza))?;
+    control::remove_stop_file(&settings.locks.directory, Some(stanza))?;
     tracing::info!("deleted stanza '{stanza}' on repo{key}, {removed} objects");
     Ok(())
 }
 
 fn ensure_nobody_is_at_work(settings: &StanzaDeleteSettings, repository: &OpenRepository) -> Result<()> {
     let stanza = &settings.stanza;
-    if !control::is_stopped(&settings.lock_path, stanza)? {
+    if !control::is_stopped(&settings.locks.directory, stanza)? {
         let message = format!("stop file does not exist for stanza '{stanza}'");
         return Err(Error::new(ErrorKind::FileMissing, message)
             .hint("has the pgark stop command been run on this server for this stanza?"));

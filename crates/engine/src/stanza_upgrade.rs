@@ -8,7 +8,7 @@ use pgark_repository::StanzaName;
 use pgark_repository::repository::Cluster;
 
 use crate::error::Result;
-use crate::lock;
+use crate::lock::{self, Locks};
 use crate::stanza::{Identity, RepositorySettings, Stanza};
 use crate::stanza_create::{cluster, read_control_file};
 
@@ -24,7 +24,7 @@ pub struct StanzaUpgradeSettings {
     /// The repositories.
     pub repositories: Vec<RepositorySettings>,
     /// Where lock files are.
-    pub lock_path: PathBuf,
+    pub locks: Locks,
 }
 
 /// Makes the cluster of the data directory the current one of the stanza, in every repository. The clusters before it
@@ -35,7 +35,7 @@ pub struct StanzaUpgradeSettings {
 pub fn run(settings: &StanzaUpgradeSettings) -> Result<()> {
     let control = read_control_file(&settings.data_directory, settings.connection.as_ref())?;
     for repository in &settings.repositories {
-        let _lock = lock::acquire(&settings.lock_path, &settings.stanza, "backup", repository.key)?;
+        let _lock = lock::acquire(&settings.locks, &settings.stanza, "backup", repository.key, "stanza-upgrade")?;
         upgrade(&settings.stanza, repository, &control)?;
     }
     Ok(())

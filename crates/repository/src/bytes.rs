@@ -63,7 +63,24 @@ impl<'a> Reader<'a> {
     }
 
     /// An LEB128 number, in its one shortest form.
+    #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
+        // Most numbers are small, and page maps have a million of them.
+        match *self.rest {
+            [one @ 0..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                Ok(one.into())
+            }
+            [one, two @ 1..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(one & 0x7F) | u64::from(two) << 7)
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    #[cold]
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;

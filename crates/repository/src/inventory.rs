@@ -7,8 +7,10 @@ use ulid::Ulid;
 
 use crate::container::{self, Container, ObjectKind};
 use crate::error::Result;
+use crate::garbage;
 use crate::names::{self, PackId, StanzaName};
 use crate::repository::Repository;
+use crate::session;
 use crate::vault::Vault;
 
 /// Visits every pack of a stanza, ascending, with its length in bytes.
@@ -35,7 +37,7 @@ pub fn sessions(repository: &Repository, stanza: &StanzaName) -> Result<Vec<Ulid
 }
 
 /// The names of the small objects besides manifests and archives, with what each of them is: descriptor, key slots,
-/// clusters, sessions and notes.
+/// clusters, sessions, notes and the log of garbage.
 ///
 /// # Errors
 /// The storage's error.
@@ -43,7 +45,12 @@ pub fn small_objects(repository: &Repository, stanza: &StanzaName) -> Result<Vec
     let mut found = vec![(ObjectKind::Descriptor, names::descriptor()?)];
     let mut add = |prefix: Key, kind: ObjectKind| -> Result<()> {
         repository.storage().list(Some(&prefix), &mut |object| {
-            if kind != ObjectKind::Note || names::label_and_note(stanza, &object.key).is_some() {
+            let is_one = match kind {
+                ObjectKind::Note => names::label_and_note(stanza, &object.key).is_some(),
+                ObjectKind::Garbage => names::garbage_number(object.key.name()).is_some(),
+                _ => true,
+            };
+            if is_one {
                 found.push((kind, object.key));
             }
             ControlFlow::Continue(())
@@ -54,7 +61,22 @@ pub fn small_objects(repository: &Repository, stanza: &StanzaName) -> Result<Vec
     add(names::clusters(stanza)?, ObjectKind::Cluster)?;
     add(names::sessions(stanza)?, ObjectKind::Session)?;
     add(names::backups(stanza)?, ObjectKind::Note)?;
+    add(names::garbage_log(stanza)?, ObjectKind::Garbage)?;
     Ok(found)
+}
+
+/// Reads a whole small object of a stanza and checks every byte of it; of a session or an entry of the log of garbage, also
+/// that it says something which can be understood: who removes garbage has to.
+///
+/// # Errors
+/// Not found, damaged, of a newer program, or the storage's error.
+pub fn check_small(repository: &Repository, stanza: &StanzaName, kind: ObjectKind, name: &Key) -> Result<()> {
+    check(repository, kind, name)?;
+    match (kind, names::garbage_number(name.name())) {
+        (ObjectKind::Session, _) => session::read(repository, name).map(drop),
+        (ObjectKind::Garbage, Some(number)) => garbage::read_entry(repository, stanza, number).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// Reads a whole object and checks every byte of it, but not what it says.

@@ -1,10 +1,12 @@
 //! Page maps: where each page of a file lies. Section 6 of `docs/format.md`.
 
-use std::collections::BTreeMap;
+mod codec;
+mod packs;
 
+use std::fmt;
+
+use self::packs::{NOWHERE, PackNumbers};
 use crate::PAGE_SIZE;
-use crate::bytes::{Reader, Write};
-use crate::error::Malformed;
 use crate::names::PackId;
 
 /// The most pages in a frame.
@@ -38,20 +40,32 @@ pub struct Run {
 }
 
 /// Where the pages of one file lie, from the first to the last.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct PageMap {
-    runs: Vec<Run>,
+    packs: PackNumbers,
+    runs: Vec<HeldRun>,
+}
+
+/// A run as a map holds it, which may have a hundred thousand of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct HeldRun {
+    pages: u32,
+    /// The number of the pack; [`NOWHERE`] for zeros, of which all that follows is 0.
+    pack: u32,
+    block: u32,
+    slot: u16,
+    stride: u16,
 }
 
 /// A part of a run that lies in one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct Piece<Pack = PackId> {
     /// The first page's number in the file.
     pub first_page: u32,
     /// How many pages.
     pub pages: u32,
     /// The pack.
-    pub pack: PackId,
+    pub pack: Pack,
     /// The frame's block.
     pub block: u32,
     /// The first page's place in the frame.
@@ -66,30 +80,50 @@ pub fn page_count(size: u64) -> Option<u32> {
 }
 
 impl PageMap {
+    /// A map without pages, which is to be made of parts of `other` mostly: that goes fast if packs have the same numbers.
+    #[must_use]
+    pub fn beside(other: &Self) -> Self {
+        let mut map = Self::default();
+        map.packs.share(&other.packs);
+        map
+    }
+
     /// The runs, from the file's first page on, without gaps.
-    pub fn runs(&self) -> &[Run] {
-        &self.runs
+    pub fn runs(&self) -> impl ExactSizeIterator<Item = Run> + '_ {
+        self.runs.iter().map(|run| Run { pages: run.pages, source: self.source(run) })
+    }
+
+    /// Whether it has no pages.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// About how many bytes of memory it takes.
+    pub fn memory(&self) -> usize {
+        size_of::<HeldRun>() * self.runs.len() + size_of::<PackId>() * self.packs.len()
     }
 
     /// Appends pages after the last ones, and joins them to the last run where they go on with it.
     pub fn push(&mut self, run: Run) {
-        if run.pages == 0 {
+        let pages = run.pages;
+        if pages == 0 {
             return;
         }
-        if let Some(last) = self.runs.last_mut()
-            && continues(last, &run)
-        {
-            last.pages += run.pages;
-        } else {
-            self.runs.push(run);
-        }
+        let run = match run.source {
+            Source::Zeros => HeldRun::zeros(pages),
+            Source::Frames { pack, block, slot, stride } => {
+                let last = self.runs.last().map(|last| last.pack).filter(|last| *last != NOWHERE);
+                let last = last.filter(|last| self.packs.pack(*last) == pack);
+                let pack = last.unwrap_or_else(|| self.packs.number_of(pack));
+                HeldRun { pages, pack, block, slot, stride }
+            }
+        };
+        append_run(&mut self.runs, run);
     }
 
     /// Appends all runs of another map.
     pub fn append(&mut self, other: &Self) {
-        for run in &other.runs {
-            self.push(*run);
-        }
+        other.cursor().copy(u32::MAX, self);
     }
 
     /// How many pages there are.
@@ -99,6 +133,14 @@ impl PageMap {
 
     /// The frames in which the pages lie, in the order of the pages; zero pages are in none.
     pub fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
+        self.numbered_pieces().map(|piece| {
+            let Piece { first_page, pages, pack, block, slot, stride } = piece;
+            Piece { first_page, pages, pack: self.pack(pack), block, slot, stride }
+        })
+    }
+
+    /// The same with numbers in the place of packs: each pack has one in this map, which takes less time to work with.
+    pub fn numbered_pieces(&self) -> impl Iterator<Item = Piece<u32>> + '_ {
         let mut first_page = 0;
         self.runs.iter().flat_map(move |run| {
             let start = first_page;
@@ -107,88 +149,115 @@ impl PageMap {
         })
     }
 
-    /// How many pages lie in each pack, in the order of the packs.
-    pub fn pages_by_pack(&self) -> BTreeMap<PackId, u32> {
-        let mut pages = BTreeMap::new();
-        for run in &self.runs {
-            if let Source::Frames { pack, .. } = run.source {
-                *pages.entry(pack).or_default() += run.pages;
-            }
-        }
-        pages
-    }
-
-    /// Looks at the pages one after the other.
-    pub fn cursor(&self) -> Cursor<'_> {
-        Cursor { runs: &self.runs, done: 0 }
-    }
-
-    /// The stored form.
-    pub fn encode(&self) -> Vec<u8> {
-        let packs = self.packs();
-        let mut bytes = Vec::new();
-        bytes.put_varint(packs.len() as u64);
-        for pack in &packs {
-            bytes.extend(pack.session.to_bytes());
-            bytes.extend(pack.number.to_le_bytes());
-        }
-        bytes.put_varint(self.runs.len() as u64);
-        for run in &self.runs {
-            bytes.put_varint(u64::from(run.pages));
-            match run.source {
-                Source::Zeros => bytes.put_varint(0),
-                Source::Frames { pack, block, slot, stride } => {
-                    let position = packs.binary_search(&pack).map_or(0, |position| position as u64 + 1);
-                    bytes.put_varint(position);
-                    bytes.put_varint(u64::from(block));
-                    bytes.put_varint(u64::from(slot));
-                    bytes.put_varint(u64::from(stride));
-                }
-            }
-        }
-        bytes
-    }
-
-    /// Reads the stored form of the map of a file with `pages` pages.
+    /// The pack that has a number in this map.
     ///
-    /// # Errors
-    /// Where the bytes are no map, or the map of a file with another number of pages.
-    pub fn decode(bytes: &[u8], pages: u32) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes);
-        let pack_count = reader.count(20)?;
-        let mut packs = Vec::with_capacity(pack_count);
-        for _ in 0..pack_count {
-            packs.push(PackId { session: ulid::Ulid::from_bytes(reader.array()?), number: reader.u32()? });
-        }
-        let run_count = reader.count(2)?;
-        let mut runs = Vec::with_capacity(run_count);
-        let mut total = 0_u64;
-        for _ in 0..run_count {
-            let run = decode_run(&mut reader, &packs)?;
-            total += u64::from(run.pages);
-            runs.push(run);
-        }
-        reader.finish()?;
-        if total != u64::from(pages) {
-            return Err(Malformed::new(format!("a page map of {total} pages where the file has {pages}")));
-        }
-        Ok(Self { runs })
+    /// # Panics
+    /// Where none has.
+    pub fn pack(&self, number: u32) -> PackId {
+        self.packs.pack(number)
+    }
+
+    /// How many pages lie in each pack, in the order of the packs.
+    pub fn pages_by_pack(&self) -> Vec<(PackId, u32)> {
+        let pages = self.pages_by_number();
+        let numbers = self.packs.ascending().into_iter();
+        let counted = numbers.map(|number| (self.packs.pack(number), pages[number as usize]));
+        counted.filter(|(_, pages)| *pages > 0).collect()
     }
 
     /// The packs in which pages lie, ascending.
     pub fn packs(&self) -> Vec<PackId> {
-        let mut packs: Vec<_> = self
-            .runs
-            .iter()
-            .filter_map(|run| match run.source {
-                Source::Frames { pack, .. } => Some(pack),
-                Source::Zeros => None,
-            })
-            .collect();
-        packs.sort_unstable();
-        packs.dedup();
-        packs
+        self.pages_by_pack().into_iter().map(|(pack, _)| pack).collect()
     }
+
+    /// Looks at the pages one after the other.
+    pub fn cursor(&self) -> Cursor<'_> {
+        Cursor { map: self, next: 0, done: 0 }
+    }
+
+    /// How many pages lie in each pack, by the packs' numbers.
+    fn pages_by_number(&self) -> Vec<u32> {
+        let mut pages = vec![0; self.packs.len()];
+        for run in self.runs.iter().filter(|run| run.pack != NOWHERE) {
+            pages[run.pack as usize] += run.pages;
+        }
+        pages
+    }
+
+    fn source(&self, run: &HeldRun) -> Source {
+        let HeldRun { pack, block, slot, stride, .. } = *run;
+        match pack {
+            NOWHERE => Source::Zeros,
+            _ => Source::Frames { pack: self.packs.pack(pack), block, slot, stride },
+        }
+    }
+
+    /// Appends runs that follow each other in a map with these packs.
+    fn extend(&mut self, packs: &PackNumbers, runs: &[HeldRun]) {
+        let Some((first, rest)) = runs.split_first() else { return };
+        self.packs.share(packs);
+        let in_common = self.packs.in_common(packs);
+        let mut last = (NOWHERE, NOWHERE);
+        let mut own = |run: &HeldRun| {
+            let pack = match run.pack {
+                pack if pack < in_common || pack == NOWHERE => pack,
+                pack if pack == last.0 => last.1,
+                pack => {
+                    last = (pack, self.packs.number_of(packs.pack(pack)));
+                    last.1
+                }
+            };
+            HeldRun { pack, ..*run }
+        };
+        append_run(&mut self.runs, own(first));
+        // The others go on with those before them no more than they did there.
+        self.runs.extend(rest.iter().map(own));
+    }
+}
+
+impl PartialEq for PageMap {
+    /// Two maps are equal if their runs are, whatever numbers the packs have.
+    fn eq(&self, other: &Self) -> bool {
+        self.runs().eq(other.runs())
+    }
+}
+
+impl Eq for PageMap {}
+
+impl fmt::Debug for PageMap {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.runs()).finish()
+    }
+}
+
+impl HeldRun {
+    fn zeros(pages: u32) -> Self {
+        Self { pages, pack: NOWHERE, block: 0, slot: 0, stride: 0 }
+    }
+
+    /// `pages` of its pages, without the first `done`.
+    fn part(self, done: u32, pages: u32) -> Self {
+        if done == 0 || self.pack == NOWHERE {
+            return Self { pages, ..self };
+        }
+        let (frames, slot) = place_after(self.slot, self.stride, done);
+        Self { pages, block: self.block.saturating_add(frames), slot, ..self }
+    }
+
+    /// The block of the frame with the last page, which may be more than there can be.
+    fn last_block(self) -> u64 {
+        let last = u64::from(self.slot) + u64::from(self.pages) - 1;
+        let stride = u64::from(self.stride.max(1));
+        // Most runs stay in one frame, and a division takes long.
+        u64::from(self.block) + if last < stride { 0 } else { last / stride }
+    }
+}
+
+/// How many frames on, and in which slot, the page lies that comes `pages` after the one in `slot`.
+fn place_after(slot: u16, stride: u16, pages: u32) -> (u32, u16) {
+    let place = u64::from(slot) + u64::from(pages);
+    let frames = u32::try_from(place / u64::from(stride)).unwrap_or(u32::MAX);
+    (frames, u16::try_from(place % u64::from(stride)).unwrap_or(u16::MAX))
 }
 
 impl Source {
@@ -198,9 +267,7 @@ impl Source {
         match self {
             Self::Zeros => Self::Zeros,
             Self::Frames { pack, block, slot, stride } => {
-                let place = u64::from(slot) + u64::from(pages);
-                let frames = u32::try_from(place / u64::from(stride)).unwrap_or(u32::MAX);
-                let slot = u16::try_from(place % u64::from(stride)).unwrap_or(u16::MAX);
+                let (frames, slot) = place_after(slot, stride, pages);
                 Self::Frames { pack, block: block.saturating_add(frames), slot, stride }
             }
         }
@@ -210,16 +277,17 @@ impl Source {
 /// A place in a map, which moves towards its end.
 #[derive(Clone, Debug)]
 pub struct Cursor<'map> {
-    /// The run with the next page, and those after it.
-    runs: &'map [Run],
-    /// How many pages of the first of them are behind.
+    map: &'map PageMap,
+    /// The run with the next page.
+    next: usize,
+    /// How many pages of it are behind.
     done: u32,
 }
 
 impl Cursor<'_> {
     /// Where the next page lies; `None` at the end.
     pub fn source(&self) -> Option<Source> {
-        self.runs.first().map(|run| run.source.after(self.done))
+        self.map.runs.get(self.next).map(|run| self.map.source(run).after(self.done))
     }
 
     /// Goes past so many pages, or to the end.
@@ -229,93 +297,86 @@ impl Cursor<'_> {
 
     /// Goes past so many pages, or to the end, and appends them to `map`.
     pub fn copy(&mut self, pages: u32, map: &mut PageMap) {
-        self.advance(pages, &mut |run| map.push(run));
+        let packs = &self.map.packs;
+        self.advance(pages, &mut |runs| map.extend(packs, runs));
     }
 
-    fn advance(&mut self, mut pages: u32, pass: &mut dyn FnMut(Run)) {
-        while pages > 0
-            && let Some(run) = self.runs.first()
-        {
-            let count = pages.min(run.pages - self.done);
-            pass(Run { pages: count, source: run.source.after(self.done) });
-            pages -= count;
-            self.done += count;
-            if self.done == run.pages {
-                self.runs = &self.runs[1..];
-                self.done = 0;
-            }
+    /// Goes past so many pages, or to the end: first what is left of a run, then whole runs, then a part of one.
+    fn advance(&mut self, mut pages: u32, pass: &mut dyn FnMut(&[HeldRun])) {
+        if self.done > 0 {
+            pages -= self.advance_in_run(pages, pass);
         }
+        let rest = &self.map.runs[self.next.min(self.map.runs.len())..];
+        let is_whole = |run: &&HeldRun| {
+            let fits = run.pages <= pages;
+            pages -= if fits { run.pages } else { 0 };
+            fits
+        };
+        let whole = rest.iter().take_while(is_whole).count();
+        pass(&rest[..whole]);
+        self.next += whole;
+        self.advance_in_run(pages, pass);
+    }
+
+    /// Goes past so many pages, or to the end of the run. How many pages that were.
+    fn advance_in_run(&mut self, pages: u32, pass: &mut dyn FnMut(&[HeldRun])) -> u32 {
+        let Some(run) = self.map.runs.get(self.next).filter(|_| pages > 0) else { return 0 };
+        let count = pages.min(run.pages - self.done);
+        pass(&[run.part(self.done, count)]);
+        self.done += count;
+        if self.done == run.pages {
+            self.next += 1;
+            self.done = 0;
+        }
+        count
     }
 }
 
-fn continues(last: &Run, next: &Run) -> bool {
-    let total_fits = last.pages.checked_add(next.pages).is_some();
-    total_fits
-        && match (last.source, next.source) {
-            (Source::Zeros, Source::Zeros) => true,
-            (
-                Source::Frames { pack, block, slot, stride },
-                Source::Frames { pack: next_pack, block: next_block, slot: next_slot, stride: next_stride },
-            ) => {
-                let end = u64::from(slot) + u64::from(last.pages);
-                let stride_pages = u64::from(stride);
-                // The next run must begin where this one ends. How many pages its frames have matters only if it goes
-                // past the first of them; but that one must not seem smaller than it is.
-                let next_fits = next_stride == stride
-                    || next_stride < stride && u64::from(next_slot) + u64::from(next.pages) <= u64::from(next_stride);
-                pack == next_pack
-                    && next_fits
-                    && u64::from(block) + end / stride_pages == u64::from(next_block)
-                    && end % stride_pages == u64::from(next_slot)
-            }
-            _ => false,
-        }
+/// Appends a run to others, or makes the last of them longer if it goes on with that.
+fn append_run(runs: &mut Vec<HeldRun>, run: HeldRun) {
+    match runs.last_mut() {
+        Some(last) if continues(last, &run) => last.pages += run.pages,
+        _ => runs.push(run),
+    }
 }
 
-fn decode_run(reader: &mut Reader<'_>, packs: &[PackId]) -> Result<Run, Malformed> {
-    let pages = reader.varint_u32()?;
-    if pages == 0 {
-        return Err(Malformed::new("a run of no pages"));
+fn continues(last: &HeldRun, next: &HeldRun) -> bool {
+    if last.pack != next.pack || last.pages.checked_add(next.pages).is_none() {
+        return false;
     }
-    let position = reader.varint()?;
-    if position == 0 {
-        return Ok(Run { pages, source: Source::Zeros });
+    if last.pack == NOWHERE {
+        return true;
     }
-    let pack = usize::try_from(position - 1)
-        .ok()
-        .and_then(|position| packs.get(position))
-        .ok_or_else(|| Malformed::new("a run in a pack that is not listed"))?;
-    let block = reader.varint_u32()?;
-    let slot = u16::try_from(reader.varint()?).unwrap_or(u16::MAX);
-    let stride = u16::try_from(reader.varint()?).unwrap_or(u16::MAX);
-    let last_block = u64::from(block) + (u64::from(slot) + u64::from(pages) - 1) / u64::from(stride.max(1));
-    if !(1..=MAXIMUM_FRAME_PAGES).contains(&stride) || slot >= stride || last_block > u64::from(u32::MAX) {
-        return Err(Malformed::new(format!("a run at slot {slot} of frames of {stride} pages from block {block}")));
+    // The next run must begin where this one ends. How many pages its frames have matters only if it goes past the first
+    // of them; but that one must not seem smaller than it is.
+    let next_fits = next.stride == last.stride
+        || next.stride < last.stride && u64::from(next.slot) + u64::from(next.pages) <= u64::from(next.stride);
+    if !next_fits {
+        return false;
     }
-    Ok(Run { pages, source: Source::Frames { pack: *pack, block, slot, stride } })
+    let end = u64::from(last.slot) + u64::from(last.pages);
+    let stride = u64::from(last.stride);
+    u64::from(last.block) + end / stride == u64::from(next.block) && end % stride == u64::from(next.slot)
 }
 
 /// Cuts a run at the borders of its frames.
 struct RunPieces {
-    run: Run,
+    run: HeldRun,
     start: u32,
     done: u32,
 }
 
 impl Iterator for RunPieces {
-    type Item = Piece;
+    type Item = Piece<u32>;
 
-    fn next(&mut self) -> Option<Piece> {
-        let Source::Frames { pack, block, slot, stride } = self.run.source else { return None };
-        if self.done >= self.run.pages {
+    fn next(&mut self) -> Option<Piece<u32>> {
+        let left = self.run.pages - self.done;
+        if left == 0 || self.run.pack == NOWHERE {
             return None;
         }
-        let position = u64::from(slot) + u64::from(self.done);
-        let (frame, slot) = (position / u64::from(stride), position % u64::from(stride));
-        // Both fit: decoding and the format's limits keep blocks below 32 bits, and a slot is below the stride.
-        let block = block + u32::try_from(frame).ok()?;
-        let slot = u16::try_from(slot).ok()?;
-        let pages = (self.run.pages - self.done).min(u32::from(stride - slot));
+        // What it leads to fits: decoding and the format's limits keep blocks below 32 bits.
+        let HeldRun { pack, block, slot, stride, .. } = self.run.part(self.done, left);
+        let pages = left.min(u32::from(stride - slot));
         let piece = Piece { first_page: self.start + self.done, pages, pack, block, slot, stride };
         self.done += pages;
         Some(piece)
@@ -326,6 +387,8 @@ impl Iterator for RunPieces {
 mod tests {
     use proptest::prelude::*;
     use ulid::Ulid;
+
+    use crate::bytes::Write as _;
 
     use super::*;
 
@@ -338,7 +401,7 @@ mod tests {
     }
 
     /// Where each page lies, one by one.
-    fn places(runs: &[Run]) -> Vec<Option<(PackId, u32, u16)>> {
+    fn places(runs: impl IntoIterator<Item = Run>) -> Vec<Option<(PackId, u32, u16)>> {
         let mut places = Vec::new();
         for run in runs {
             for page in 0..run.pages {
@@ -362,7 +425,7 @@ mod tests {
             for run in &runs {
                 map.push(*run);
             }
-            let expected = places(&runs);
+            let expected = places(runs.clone());
             prop_assert_eq!(&places(map.runs()), &expected);
             let pages = u32::try_from(expected.len()).unwrap();
             let back = PageMap::decode(&map.encode(), pages).unwrap();
@@ -389,8 +452,9 @@ mod tests {
                 map.push(*run);
             }
             let expected = places(map.runs());
+            let map = PageMap::decode(&map.encode(), u32::try_from(expected.len()).unwrap()).unwrap();
             let (mut cursor, mut at) = (map.cursor(), 0);
-            let place = |source: Source| places(&[Run { pages: 1, source }])[0];
+            let place = |source: Source| places([Run { pages: 1, source }])[0];
             for (is_copied, pages) in steps {
                 prop_assert_eq!(cursor.source().map(place), expected.get(at).copied());
                 let end = expected.len().min(at + pages as usize);
@@ -402,7 +466,47 @@ mod tests {
                 at = end;
             }
             let frames = expected.iter().flatten().count();
-            prop_assert_eq!(map.pages_by_pack().values().sum::<u32>() as usize, frames);
+            prop_assert_eq!(map.pages_by_pack().iter().map(|(_, pages)| *pages as usize).sum::<usize>(), frames);
+        }
+
+        /// Whatever numbers the packs have in each of them.
+        #[test]
+        fn a_map_can_be_made_of_parts_of_others(
+            one in proptest::collection::vec(run(), 0..20),
+            other in proptest::collection::vec(run(), 0..20),
+            is_beside: bool,
+            steps in proptest::collection::vec((any::<bool>(), 0_u32..300, proptest::option::of(run())), 0..20),
+        ) {
+            let stored = |runs: &[Run]| {
+                let mut map = PageMap::default();
+                for run in runs {
+                    map.push(*run);
+                }
+                let pages = u32::try_from(map.page_count()).unwrap();
+                (PageMap::decode(&map.encode(), pages).unwrap(), places(map.runs()))
+            };
+            let maps = [stored(&one), stored(&other)];
+            let mut cursors = [(maps[0].0.cursor(), 0), (maps[1].0.cursor(), 0)];
+            let mut made = if is_beside { PageMap::beside(&maps[0].0) } else { PageMap::default() };
+            let mut expected = Vec::new();
+            for (which, pages, pushed) in steps {
+                if let Some(run) = pushed {
+                    made.push(run);
+                    expected.extend(places([run]));
+                }
+                let places = &maps[usize::from(which)].1;
+                let (cursor, at) = &mut cursors[usize::from(which)];
+                let end = places.len().min(*at + pages as usize);
+                cursor.copy(pages, &mut made);
+                expected.extend_from_slice(&places[*at..end]);
+                *at = end;
+            }
+            prop_assert_eq!(&places(made.runs()), &expected);
+            let back = PageMap::decode(&made.encode(), u32::try_from(expected.len()).unwrap()).unwrap();
+            prop_assert_eq!(&back, &made);
+            prop_assert_eq!(back.packs(), made.packs());
+            prop_assert!(made.packs().is_sorted_by(|pack, next| pack < next));
+            prop_assert_eq!(back.pages_by_pack(), made.pages_by_pack());
         }
 
         #[test]
@@ -426,6 +530,20 @@ mod tests {
         assert_eq!(map.runs().len(), 1);
         assert_eq!(map.page_count(), 99 * 16 + 3);
         assert_eq!(map.pieces().count(), 100);
+    }
+
+    #[test]
+    fn packs_may_be_listed_in_any_order_and_twice() {
+        let pack = |number| PackId { session: Ulid::from_bytes([1; 16]), number };
+        let mut bytes = vec![3];
+        for number in [7_u32, 2, 7] {
+            bytes.extend([1; 16]);
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend([3, 1, 1, 0, 0, 1, 2, 2, 0, 0, 2, 1, 3, 5, 0, 1]);
+        let map = PageMap::decode(&bytes, 4).unwrap();
+        assert_eq!(map.pages_by_pack(), [(pack(2), 2), (pack(7), 2)]);
+        assert_eq!(PageMap::decode(&map.encode(), 4).unwrap(), map);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use ulid::Ulid;
 
-pub use self::liveness::{DEAD_AFTER, Sessions, Turn, is_alive};
+pub use self::liveness::{DEAD_AFTER, Sessions, TAKEN_OVER_AFTER, Turn, is_alive};
 use crate::container::ObjectKind;
 use crate::document;
 use crate::error::{Error, Malformed, Result};
@@ -210,15 +210,18 @@ pub fn stored_sessions(repository: &Repository, stanza: &StanzaName) -> Result<V
     for entry in repository.storage().list_directory(Some(&directory))? {
         let (Some(id), EntryKind::Object(info)) = (names::ulid(&entry.name), &entry.kind) else { continue };
         let name = names::session(stanza, id)?;
-        match document::read(repository.storage(), repository.vault(), ObjectKind::Session, &name) {
-            Ok(document) => {
-                sessions.push(StoredSession { document: known(&name, document)?, modified: info.modified });
-            }
+        match read(repository, &name) {
+            Ok(document) => sessions.push(StoredSession { document, modified: info.modified }),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
     }
     Ok(sessions)
+}
+
+/// The document of the session that is the object `name`.
+pub(crate) fn read(repository: &Repository, name: &Key) -> Result<SessionDocument> {
+    known(name, document::read(repository.storage(), repository.vault(), ObjectKind::Session, name)?)
 }
 
 /// The document of a session, unless a newer program does there what this one does not know.

@@ -1,6 +1,8 @@
 //! WAL objects, and the history files beside them. Section 8 of `docs/format.md`.
 
 use std::ops::ControlFlow;
+use std::sync::OnceLock;
+use std::thread;
 
 use pgark_storage::{EntryKind, ErrorKind, Key, PutMode};
 use serde::{Deserialize, Serialize};
@@ -83,7 +85,7 @@ impl<'repository> Archive<'repository> {
     /// [`Error::Conflict`] where the archive has other content under this name; or the storage's error.
     pub fn store_segment(
         &self,
-        mut document: WalDocument,
+        document: &WalDocument,
         bytes: &[u8],
         analysis: impl FnOnce() -> Vec<u8>,
         options: WriteOptions,
@@ -91,22 +93,30 @@ impl<'repository> Archive<'repository> {
     ) -> Result<Stored> {
         self.repository.check_writable()?;
         let name = names::wal_file(&self.stanza, &self.id, &document.segment)?;
-        document.hash = hexadecimal(&self.repository.vault().hash(bytes));
-        // Creating finds out by itself whether the segment is there already, which is rare.
-        match self.write_segment(&name, &document, bytes, analysis, options, workers) {
-            Ok(()) => Ok(Stored::New),
-            // Another process was quicker, or our own first attempt took effect though it seemed to fail.
-            Err(Error::Storage(error)) if error.kind() == ErrorKind::AlreadyExists => {
-                self.existing(&name, &document)?.ok_or_else(|| error.into())
+        let complete = OnceLock::new();
+        let document = || {
+            let hash = || hexadecimal(&self.repository.vault().hash(bytes));
+            complete.get_or_init(|| WalDocument { hash: hash(), ..document.clone() })
+        };
+        thread::scope(|scope| {
+            // All of it is hashed while its blocks are compressed. Who needs the hash sooner waits.
+            scope.spawn(|| document().size);
+            // Creating finds out by itself whether the segment is there already, which is rare.
+            match self.write_segment(&name, document, bytes, analysis, options, workers) {
+                Ok(()) => Ok(Stored::New),
+                // Another process was quicker, or our own first attempt took effect though it seemed to fail.
+                Err(Error::Storage(error)) if error.kind() == ErrorKind::AlreadyExists => {
+                    self.existing(&name, document())?.ok_or_else(|| error.into())
+                }
+                Err(error) => Err(error),
             }
-            Err(error) => Err(error),
-        }
+        })
     }
 
-    fn write_segment(
+    fn write_segment<'document>(
         &self,
         name: &Key,
-        document: &WalDocument,
+        document: impl FnOnce() -> &'document WalDocument,
         bytes: &[u8],
         analysis: impl FnOnce() -> Vec<u8>,
         options: WriteOptions,
@@ -117,7 +127,7 @@ impl<'repository> Archive<'repository> {
         let blocks: Vec<&[u8]> = bytes.chunks(DATA_BLOCK_BYTES).collect();
         writer.append_all(BlockKind::WalData, &blocks, workers)?;
         writer.append(BlockKind::WalAnalysis, &analysis())?;
-        writer.append(BlockKind::Document, &to_json(name, document)?)?;
+        writer.append(BlockKind::Document, &to_json(name, document())?)?;
         let (sink, _) = writer.finish()?;
         Ok(sink.finish()?)
     }

@@ -47,7 +47,7 @@ pub use crate::error::{Error, ErrorKind, Origin, Result};
 pub use crate::key::{Key, KeyError};
 pub use crate::local::LocalStorage;
 pub use crate::memory::MemoryStorage;
-pub use crate::network::{Endpoint, EndpointError, Scheme, Traffic, Trust, traffic};
+pub use crate::network::{Endpoint, EndpointError, Scheme, Traffic, Trust, post_json, traffic};
 pub use crate::operation::Operation;
 pub use crate::probe::{Capabilities, probe};
 pub use crate::s3::{S3Settings, S3Storage};
@@ -162,7 +162,7 @@ pub trait Storage: Send + Sync + Debug {
     fn adopt(&self, _capabilities: Capabilities) {}
 
     /// How many requests beside the one whose answer is being worked on are worth having under way for each worker: none
-    /// where answers come at once, as from a local disk, whose kernel reads ahead by itself.
+    /// where answers come at once, as from a local disk.
     fn requests_ahead(&self) -> usize {
         0
     }
@@ -189,6 +189,16 @@ pub trait Storage: Send + Sync + Debug {
     /// What the storage says.
     fn sweep(&self, _prefix: &Key) -> Result<()> {
         Ok(())
+    }
+
+    /// Removes the unfinished files below `prefix` that nobody has written to since `before`, by the storage's clock; gives
+    /// how many. Somebody may be writing there: one whose unfinished file is gone fails. An object store has no such files
+    /// that would have to be looked for.
+    ///
+    /// # Errors
+    /// What the storage says.
+    fn remove_unfinished(&self, _prefix: &Key, _before: Timestamp) -> Result<u64> {
+        Ok(0)
     }
 
     /// Deletes one object; see [`Storage::delete_all`].

@@ -33,6 +33,8 @@ pub enum Operation {
     Delete,
     /// [`Storage::sweep`](crate::Storage::sweep)
     Sweep,
+    /// [`Storage::remove_unfinished`](crate::Storage::remove_unfinished)
+    RemoveUnfinished,
 }
 
 impl fmt::Display for Operation {
@@ -46,7 +48,7 @@ impl fmt::Display for Operation {
             Self::List | Self::ListDirectory => "list",
             Self::Persist => "sync",
             Self::Delete => "delete",
-            Self::Sweep => "clear",
+            Self::Sweep | Self::RemoveUnfinished => "clear",
         })
     }
 }

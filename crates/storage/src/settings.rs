@@ -27,6 +27,14 @@ impl StorageSettings {
         })
     }
 
+    /// Where it is, in words by which it can be told from others. Nothing is opened for it.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Local(path) => path.display().to_string(),
+            Self::S3(settings) => settings.describe(),
+        }
+    }
+
     /// Opens the storage, and creates the directory of one on a file system. A bucket must exist.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! Locks between processes of one host, on files.
 
 use fs_err::os::unix::fs::OpenOptionsExt;
-use std::io::{self, Seek, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -14,6 +15,8 @@ use crate::leftovers;
 pub struct FileLock {
     file: fs::File,
     path: PathBuf,
+    /// The longest that the file has said.
+    length: usize,
 }
 
 impl FileLock {
@@ -35,19 +38,22 @@ impl FileLock {
             // that nobody else will find.
             if is_the_file_at(&file, path)? {
                 leftovers::register(path);
-                return Ok(Some(Self { file, path: path.to_owned() }));
+                file.set_len(0)?;
+                return Ok(Some(Self { file, path: path.to_owned(), length: 0 }));
             }
         }
     }
 
-    /// Replaces what the lock file says, for those who want to know who holds it.
+    /// Replaces what the lock file says, for those who want to know who holds it. What is shorter than before is filled up
+    /// with blanks, so that nobody finds the file empty meanwhile.
     ///
     /// # Errors
     /// What the file system says.
     pub fn write(&mut self, content: &[u8]) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.rewind()?;
-        self.file.write_all(content)
+        self.length = self.length.max(content.len());
+        let mut padded = content.to_vec();
+        padded.resize(self.length, b' ');
+        self.file.file().write_all_at(&padded, 0)
     }
 }
 

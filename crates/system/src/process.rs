@@ -43,11 +43,15 @@ impl Machine {
     }
 }
 
+/// The kernel's id of the time since the machine was started; `None` where it does not tell.
+pub fn boot_id() -> Option<String> {
+    Some(fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
+}
+
 /// The boot and the namespace of this process.
 fn here() -> Option<(String, String)> {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
-    Some((boot.trim().to_owned(), namespace.to_str()?.to_owned()))
+    Some((boot_id()?, namespace.to_str()?.to_owned()))
 }
 
 /// When a process began that runs; `None` where there is none, or only what is left of one that has ended.

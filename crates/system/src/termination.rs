@@ -8,7 +8,7 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -19,11 +19,16 @@ use signal_hook::iterator::Signals;
 
 use crate::leftovers;
 
-/// How long the work may take to end by itself.
+/// How long the work of a command may take to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long that of a service may take, which waits for its commands.
+const SERVICE_GRACE: Duration = Duration::from_secs(20);
 
 /// The signal that asked the process to end; 0 for none yet.
 static REQUESTED: AtomicI32 = AtomicI32::new(0);
+/// Whether the process was asked to read its configuration again.
+static RELOAD: AtomicBool = AtomicBool::new(false);
 static HOOKS: Mutex<Vec<(u64, Hook)>> = Mutex::new(Vec::new());
 static LAST_HOOK: AtomicU64 = AtomicU64::new(0);
 /// Wakes those who [`sleep`].
@@ -57,13 +62,27 @@ impl fmt::Display for Signal {
 #[error("terminated on signal [{0}]")]
 pub struct Terminated(pub Signal);
 
+/// What a process is, as far as signals go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// A command: every signal asks it to end.
+    Command,
+    /// A service: SIGHUP asks it to read its configuration again.
+    Service,
+}
+
+/// Whether the process was asked to read its configuration again, since this was asked last.
+pub fn take_reload_request() -> bool {
+    RELOAD.swap(false, Ordering::SeqCst)
+}
+
 /// Watches for signals from now on. `give_up` ends the process; it is called where the work did not end in time, after
 /// everything on the list of leftovers was removed. A signal that the process was told to ignore, as by nohup, stays
 /// ignored.
 ///
 /// # Errors
 /// What the operating system says.
-pub fn watch(give_up: impl Fn(Signal) + Send + Sync + 'static) -> io::Result<()> {
+pub fn watch(manner: Manner, give_up: impl Fn(Signal) + Send + Sync + 'static) -> io::Result<()> {
     let ignored = ignored_signals();
     let wanted = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
     let mut signals = Signals::new(wanted.collect::<Vec<_>>())?;
@@ -71,6 +90,10 @@ pub fn watch(give_up: impl Fn(Signal) + Send + Sync + 'static) -> io::Result<()>
     let watching = move || {
         for number in signals.forever() {
             let signal = Signal(number);
+            if number == SIGHUP && manner == Manner::Service {
+                RELOAD.store(true, Ordering::SeqCst);
+                continue;
+            }
             if REQUESTED.compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst).is_err() {
                 force(signal, &*give_up);
                 continue;
@@ -78,8 +101,9 @@ pub fn watch(give_up: impl Fn(Signal) + Send + Sync + 'static) -> io::Result<()>
             wake_sleepers();
             hooks().iter().for_each(|(_, hook)| hook());
             let give_up = Arc::clone(&give_up);
+            let grace = if manner == Manner::Service { SERVICE_GRACE } else { GRACE };
             thread::spawn(move || {
-                thread::sleep(GRACE);
+                thread::sleep(grace);
                 force(signal, &*give_up);
             });
         }

@@ -21,6 +21,7 @@ use crate::progress;
 #[derive(Debug)]
 pub(crate) struct Dataset {
     data: Data,
+    quick: bool,
     directory: PathBuf,
     content: String,
 }
@@ -30,7 +31,7 @@ impl Dataset {
     pub(crate) fn ensure(data: Data, quick: bool, server: &Server, parent: &Path) -> io::Result<Self> {
         let directory = parent.join(format!("{}{}", data.name(), if quick { "-quick" } else { "" }));
         if let Ok(content) = fs::read_to_string(content_path(&directory)) {
-            return Ok(Self { data, directory, content });
+            return Ok(Self { data, quick, directory, content });
         }
         progress::tell(&format!("loading the cluster '{}'", directory.display()));
         crate::files::remove(&directory)?;
@@ -38,14 +39,14 @@ impl Dataset {
         let content = build(data, quick, server, &directory)?;
         durable::sync_file_system(&directory)?;
         fs::write(content_path(&directory), &content)?;
-        Ok(Self { data, directory, content })
+        Ok(Self { data, quick, directory, content })
     }
 
     /// Copies the cluster into a new directory, where it may be changed.
     pub(crate) fn copy(&self, directory: &Path) -> Self {
         progress::tell(&format!("copying the cluster '{}'", self.directory.display()));
         run(Command::new("cp").arg("--archive").arg(&self.directory).arg(directory)).expect_success();
-        Self { data: self.data, directory: directory.to_owned(), content: self.content.clone() }
+        Self { data: self.data, quick: self.quick, directory: directory.to_owned(), content: self.content.clone() }
     }
 
     /// What is in the tables now, so that [`Dataset::expect_restored`] expects it.
@@ -62,7 +63,7 @@ impl Dataset {
         Ok(cluster)
     }
 
-    fn data_directory(&self) -> PathBuf {
+    pub(crate) fn data_directory(&self) -> PathBuf {
         data_directory(&self.directory)
     }
 
@@ -73,7 +74,7 @@ impl Dataset {
 
     /// The segments of WAL to archive, in their order.
     pub(crate) fn segments(&self) -> io::Result<Vec<PathBuf>> {
-        wal::segments(&self.directory)
+        wal::segments(&self.directory, wal::count(self.data, self.quick))
     }
 
     /// Starts the cluster that was restored into `data_directory`, and fails unless all data is there.
@@ -105,7 +106,7 @@ fn content(data: Data, cluster: &Cluster) -> String {
         Data::Mixed | Data::Changes => mixed::content(cluster),
         Data::Files => files::content(cluster),
         // Segments are compared byte by byte.
-        Data::Wal => String::new(),
+        Data::Wal | Data::WalQueue => String::new(),
     }
 }
 
@@ -119,7 +120,7 @@ fn build(data: Data, quick: bool, server: &Server, directory: &Path) -> io::Resu
     match data {
         Data::Mixed | Data::Changes => mixed::load(&cluster, quick)?,
         Data::Files => files::load(&cluster, quick),
-        Data::Wal => wal::load(&mut cluster, directory)?,
+        Data::Wal | Data::WalQueue => wal::load(&mut cluster, directory, wal::count(data, quick))?,
     }
     let content = content(data, &cluster);
     cluster.sql("checkpoint");

@@ -7,12 +7,24 @@ use fs_err as fs;
 use pgark_testkit::{Cluster, give_to_test_user};
 
 use crate::files;
+use crate::group::Data;
 
 /// How many segments are archived one by one.
 const SEGMENTS: usize = 16;
+/// How many wait to be archived: 3 GiB of them.
+const WAITING_SEGMENTS: usize = 192;
 
-/// Has pgbench write segments, which are archived as they are.
-pub(super) fn load(cluster: &mut Cluster, directory: &Path) -> io::Result<()> {
+/// How many segments there are to be.
+pub(super) fn count(data: Data, quick: bool) -> usize {
+    match (data, quick) {
+        (Data::WalQueue, false) => WAITING_SEGMENTS,
+        (Data::WalQueue, true) => WAITING_SEGMENTS / 10,
+        _ => SEGMENTS,
+    }
+}
+
+/// Has pgbench write so many segments, which are archived as they are.
+pub(super) fn load(cluster: &mut Cluster, directory: &Path, count: usize) -> io::Result<()> {
     let target = segment_directory(directory);
     fs::create_dir(&target)?;
     give_to_test_user(&target);
@@ -21,7 +33,7 @@ pub(super) fn load(cluster: &mut Cluster, directory: &Path) -> io::Result<()> {
     cluster.configure("archive_mode", "on");
     cluster.configure("archive_command", &format!("cp %p {}/%f", target.display()));
     cluster.restart();
-    while segments(directory)?.len() < SEGMENTS {
+    while segments(directory, count)?.len() < count {
         cluster.pgbench_run(2, 5000);
         cluster.wait_for_archived(&cluster.switch_wal());
     }
@@ -29,10 +41,10 @@ pub(super) fn load(cluster: &mut Cluster, directory: &Path) -> io::Result<()> {
 }
 
 /// The segments, in their order.
-pub(super) fn segments(directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn segments(directory: &Path, count: usize) -> io::Result<Vec<PathBuf>> {
     let mut segments = files::regular_files(&segment_directory(directory))?;
     segments.sort();
-    segments.truncate(SEGMENTS);
+    segments.truncate(count);
     Ok(segments)
 }
 

@@ -39,6 +39,7 @@ fn heading(result: &GroupResult) -> String {
         Data::Files => "small files",
         Data::Wal => "WAL",
         Data::Changes => "rows, JSON and vectors, some of which change",
+        Data::WalQueue => "WAL that waits",
     };
     let place = match result.group.storage {
         Storage::Disk => "local disk",

@@ -10,10 +10,10 @@ use pgark_repository::manifest::{DamagedFile, ManifestDocument, PageRange, Unexp
 use pgark_repository::{Label, LabelKind};
 
 use crate::commands::HeldLock;
-use crate::commands::size::human_size;
 use crate::failure::{Failure, Result};
 use crate::run::PROGRAM;
 use crate::settings;
+use pgark_engine::size::human_size;
 
 /// Takes a backup into the first repository, or into the one that `--repo` names. Gives what is locked still.
 pub(crate) fn run(configuration: &Configuration) -> Result<HeldLock> {
@@ -21,7 +21,7 @@ pub(crate) fn run(configuration: &Configuration) -> Result<HeldLock> {
     let settings = backup_settings(configuration, repository.key)?;
     let report = backup::run(&settings, &repository)?;
     tell(&report.document);
-    Ok(HeldLock { repository: repository.key, _lock: report.lock })
+    Ok(HeldLock { repository: repository.key, lock: report.lock })
 }
 
 fn backup_settings(configuration: &Configuration, repository: u32) -> Result<BackupSettings> {
@@ -49,7 +49,7 @@ fn backup_settings(configuration: &Configuration, repository: u32) -> Result<Bac
         pacer: settings::disk_pacer(configuration),
         write,
         compression: settings::compression_text(write.compression),
-        lock_path: settings::lock_path(configuration),
+        locks: settings::locks(configuration),
         host: settings::host(),
         program: PROGRAM.to_owned(),
     })

@@ -35,6 +35,7 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
 
 /// Expires by the rules after a backup, which has its repository locked still.
 pub(crate) fn run_after_backup(configuration: &Configuration, held: &HeldLock) -> Result<()> {
+    held.lock.pass_to("expire");
     expire_all(configuration, &settings_of(configuration)?, Some(held.repository))
 }
 
@@ -44,7 +45,7 @@ fn settings_of(configuration: &Configuration) -> Result<ExpireSettings> {
         request: Request::Rules,
         archive_before: None,
         dry_run: false,
-        lock_path: settings::lock_path(configuration),
+        locks: settings::locks(configuration),
         host: settings::host(),
         program: PROGRAM.to_owned(),
     })
@@ -128,7 +129,19 @@ fn retention(configuration: &Configuration, key: u32) -> Retention {
         },
     };
     warn_of_gaps(&retention, key, full_type);
+    warn_of_history(configuration, key);
     retention
+}
+
+/// Warns where something is to be kept of backups that go: nothing is.
+fn warn_of_history(configuration: &Configuration, key: u32) {
+    let days = configuration.optional_integer(option::REPO_RETENTION_HISTORY.at(key));
+    if days.is_some_and(|days| days > 0) {
+        tracing::warn!(
+            "option 'repo{key}-retention-history' is set, but no history is kept of backups that are removed\n\
+             HINT: set it to 0, or take it out of the configuration, where pgBackRest does not read it too."
+        );
+    }
 }
 
 /// Warns where nothing says what may go.

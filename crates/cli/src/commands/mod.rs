@@ -1,8 +1,10 @@
 //! The commands: each goes from the configuration to the engine's settings, and from the engine's report to output.
 
+mod agent;
 mod annotate;
 mod archive_get;
 mod archive_push;
+pub(crate) mod background;
 mod backup;
 mod check;
 mod control;
@@ -13,7 +15,7 @@ mod local_time;
 mod repo_get;
 mod repo_ls;
 mod restore;
-mod size;
+mod schedule;
 mod stanza_create;
 mod stanza_delete;
 mod stanza_upgrade;
@@ -22,8 +24,8 @@ pub(crate) mod version;
 
 use pgark_config::{Command, Configuration};
 use pgark_engine::control::ensure_not_stopped;
+use pgark_engine::lock::Lock;
 use pgark_engine::{Error, ErrorKind};
-use pgark_system::lock::FileLock;
 
 use crate::exit;
 use crate::failure::Result;
@@ -45,7 +47,7 @@ pub(crate) struct HeldLock {
     /// Which of the configured repositories.
     pub(crate) repository: u32,
     /// The lock.
-    pub(crate) _lock: FileLock,
+    pub(crate) lock: Lock,
 }
 
 impl Done {
@@ -67,6 +69,7 @@ pub(crate) fn run(program: &Program, configuration: &Configuration) -> Result<Do
             let backup = Some(backup::run(configuration)?);
             return Ok(Done { code: exit::SUCCESS, backup });
         }
+        Command::Agent => agent::run(program, configuration),
         Command::Annotate => annotate::run(configuration),
         Command::ArchivePush => archive_push::run(configuration),
         Command::Check => check::run(program, configuration),
@@ -74,6 +77,7 @@ pub(crate) fn run(program: &Program, configuration: &Configuration) -> Result<Do
         Command::Info => info::run(configuration),
         Command::RepoLs => repo_ls::run(configuration),
         Command::Restore => restore::run(configuration),
+        Command::Schedule => schedule::run(program, configuration),
         Command::StanzaCreate => stanza_create::run(configuration),
         Command::StanzaDelete => stanza_delete::run(configuration),
         Command::StanzaUpgrade => stanza_upgrade::run(configuration),

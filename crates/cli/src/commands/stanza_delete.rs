@@ -19,7 +19,7 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
         data_directory: settings::data_directory(configuration),
         repository,
         force: configuration.boolean(&option::STANZA_DELETE_FORCE),
-        lock_path: settings::lock_path(configuration),
+        locks: settings::locks(configuration),
         host: settings::host(),
     };
     Ok(stanza_delete::run(&settings)?)

@@ -14,7 +14,7 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
         data_directory: settings::data_directory(configuration),
         connection: is_online.then(|| settings::connect(configuration)).transpose()?,
         repositories: settings::repositories(configuration)?,
-        lock_path: settings::lock_path(configuration),
+        locks: settings::locks(configuration),
     };
     Ok(stanza_upgrade::run(&settings)?)
 }

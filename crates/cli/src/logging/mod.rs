@@ -5,9 +5,10 @@ mod file;
 mod line;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
-use pgark_config::{Command, Configuration, option};
+use pgark_config::{Command, Configuration, Role, option};
 use pgark_system::clock;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -51,25 +52,33 @@ fn level(configuration: &Configuration, option: &option::Definition) -> Level {
 /// Opens the log file of a command that has one, or says why it can't be opened.
 fn open_file(configuration: &Configuration) -> (Option<LogFile>, Option<String>) {
     let command = configuration.command();
-    let is_logged = !matches!(
-        command,
-        Command::Annotate
-            | Command::ArchiveGet
-            | Command::ArchivePush
-            | Command::Check
-            | Command::Info
-            | Command::RepoGet
-            | Command::RepoLs
-    );
+    let is_logged = configuration.role() == Role::Async
+        || !matches!(
+            command,
+            Command::Annotate
+                | Command::ArchiveGet
+                | Command::ArchivePush
+                | Command::Check
+                | Command::Info
+                | Command::RepoGet
+                | Command::RepoLs
+                | Command::Schedule
+        );
     if !is_logged || level(configuration, &option::LOG_LEVEL_FILE) == Level::Off {
         return (None, None);
     }
-    let stanza = configuration.optional_text(&option::STANZA).unwrap_or("all");
-    let path = configuration.path(&option::LOG_PATH).join(format!("{stanza}-{}.log", command.name()));
+    let path = file_path(configuration, configuration.role());
     match LogFile::open(&path) {
         Ok(file) => (Some(file), None),
         Err(error) => (None, Some(format!("unable to open log file '{}': {error}", path.display()))),
     }
+}
+
+/// The log file of the command in a role: pgBackRest's name for it.
+pub(crate) fn file_path(configuration: &Configuration, role: Role) -> PathBuf {
+    let stanza = configuration.optional_text(&option::STANZA).unwrap_or("all");
+    let command = configuration.command().name_in_role(role).replace(':', "-");
+    configuration.path(&option::LOG_PATH).join(format!("{stanza}-{command}.log"))
 }
 
 /// Where events go, from which level on.

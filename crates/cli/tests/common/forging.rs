@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pgark_repository::manifest::{Attributes, Content, Entry, EntryKind, Manifest, ManifestDocument, ManifestWriter};
-use pgark_repository::{Encryption, Label, Repository, StanzaName};
+use pgark_repository::{Encryption, Label, Repository, StanzaName, names};
 use pgark_storage::LocalStorage;
 use pgark_testkit::give_to_test_user;
 
@@ -32,10 +32,10 @@ pub(crate) fn forge(site: &Site, original: &str, label: &str, change: &Change<'_
         writer.add_late(entry);
     }
     writer.commit(&document, &manifest.packs().unwrap()).unwrap();
-    for object in site.objects(&label.to_string()) {
-        give_to_test_user(&object);
-        give_to_test_user(object.parent().unwrap());
-    }
+    // Not by looking for it among all objects: there may be thousands of backups.
+    let directory = site.repository().join(names::backup(&stanza, &label).unwrap().as_str());
+    give_to_test_user(&directory.join("manifest"));
+    give_to_test_user(&directory);
 }
 
 /// What is changed of a good manifest.

@@ -32,6 +32,7 @@ pub(crate) struct Site {
 pub(crate) struct SiteBuilder {
     server: Server,
     repositories: Vec<Option<PathBuf>>,
+    spool: Option<PathBuf>,
     passphrase: Option<String>,
     global: Vec<String>,
     settings: Vec<(String, String)>,
@@ -49,6 +50,12 @@ impl SiteBuilder {
     /// With the first repository at this place, which is there already.
     pub(crate) fn repository_at(mut self, path: &Path) -> Self {
         self.repositories[0] = Some(path.to_owned());
+        self
+    }
+
+    /// With the spool at this place, which is there already.
+    pub(crate) fn spool_at(mut self, path: &Path) -> Self {
+        self.spool = Some(path.to_owned());
         self
     }
 
@@ -123,6 +130,8 @@ impl SiteBuilder {
         }
         lines.push(format!("lock-path={}", scratch.directory("lock").display()));
         lines.push(format!("log-path={}", scratch.directory("log").display()));
+        let spool = self.spool.clone().unwrap_or_else(|| scratch.directory("spool"));
+        lines.push(format!("spool-path={}", spool.display()));
         lines.push("start-fast=y\narchive-timeout=30s\ncompress-level=1\nlog-timestamp=n".to_owned());
         lines.extend(self.global.iter().cloned());
         lines.push(format!("[{STANZA}]\npg1-path={}", cluster.data_directory().display()));
@@ -137,6 +146,7 @@ impl Site {
         SiteBuilder {
             server: server.clone(),
             repositories: vec![None],
+            spool: None,
             passphrase: None,
             global: Vec::new(),
             settings: Vec::new(),
@@ -171,6 +181,19 @@ impl Site {
         let text = fs::read_to_string(self.configuration_file()).expect("the configuration can be read");
         assert!(text.contains(before), "no '{before}' in the configuration");
         self.scratch.write("pgark.conf", text.replace(before, after));
+    }
+
+    /// Makes another cluster that of the site, and gives the one it was.
+    pub(crate) fn take_over_by(&mut self, cluster: Cluster) -> Cluster {
+        let old = std::mem::replace(&mut self.cluster, cluster);
+        let new = &self.cluster;
+        for (name, before, after) in [
+            ("pg1-path", old.data_directory().to_owned(), new.data_directory().to_owned()),
+            ("pg1-socket-path", old.socket_directory(), new.socket_directory()),
+        ] {
+            self.reconfigure(&format!("{name}={}\n", before.display()), &format!("{name}={}\n", after.display()));
+        }
+        old
     }
 
     /// The program with the configuration file and these arguments, not started.

@@ -1,5 +1,6 @@
 //! Restoring the cluster of a site into other directories.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -20,6 +21,15 @@ pub(crate) fn restore_into(site: &Site, directory: &Path, arguments: &[&str]) ->
     // Without archiving, or the restored clusters would fight with the first one over timeline 2 of the archive.
     let fixed = [path.as_str(), "--archive-mode=off", "restore"];
     site.pgark(&[&fixed[..], arguments].concat())
+}
+
+/// Restores a backup as it is, without recovery.
+#[track_caller]
+pub(crate) fn as_it_is(site: &Site, name: &str, label: &str) -> PathBuf {
+    let directory = site.scratch.path().join(name);
+    let path = format!("--pg1-path={}", directory.display());
+    site.pgark(&[&path, &format!("--set={label}"), "--type=none", "restore"]).expect_success();
+    directory
 }
 
 /// Starts a restored cluster and waits until recovery has ended.
@@ -70,4 +80,20 @@ fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 pub(crate) fn comparable(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let is_settings = |path: &Path| path == Path::new("postgresql.auto.conf");
     contents(directory).into_iter().filter(|(path, _)| !is_settings(path)).collect()
+}
+
+/// The bytes of every file, without those that differ between two backups of a cluster that rests.
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let differ = ["backup_label", "global/pg_control", "postgresql.auto.conf", "backup_label.old"];
+    comparable(directory).into_iter().filter(|(path, _)| !differ.iter().any(|name| path == Path::new(name))).collect()
+}
+
+/// What two backups of a cluster that rests restore is the same, page for page.
+#[track_caller]
+pub(crate) fn assert_same(one: &Path, other: &Path) {
+    let (one, other) = (files(one), files(other));
+    assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
+    for (path, content) in one {
+        assert!(content == other[&path], "'{}' differs", path.display());
+    }
 }

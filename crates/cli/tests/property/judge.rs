@@ -1,5 +1,6 @@
 //! The judges: what must be true of every backup.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -53,6 +54,31 @@ pub(crate) fn nothing_is_unexplained(output: &str) {
 pub(crate) fn all_is_read_where_it_must_be(output: &str, changes_are_known: bool) {
     let reads_all = output.contains("all files are read, since it is not known what has changed");
     assert!(reads_all != changes_are_known, "changes are known: {changes_are_known}\n{output}");
+}
+
+/// What a run shows is worth something: between the last two backups pages have changed of which only the WAL tells, many
+/// of them, in tables and indexes, at all distances from one another, and in a database whose files were copied. That the
+/// last backup has them as they are was judged when it was taken.
+pub(crate) fn much_was_told_by_the_wal_alone(world: &World) {
+    let [.., before, after] = &world.moments[..] else { panic!("a script ends with two backups") };
+    let site = &world.site;
+    let directory = site.scratch.directory("told");
+    let [before, after] = [before, after].map(|moment| {
+        let restored = directory.join(&moment.label);
+        let tablespaces = site.scratch.directory(&format!("told/{}-tablespaces", moment.label));
+        restore(world, moment, &restored, &tablespaces, &["--type=none"]);
+        restored
+    });
+    let changed = pages::changed(&before, &after);
+    fs::remove_dir_all(&directory).expect("a scratch directory can be removed");
+    let all: Vec<usize> = changed.values().flatten().copied().collect();
+    assert!(all.len() > 100 && changed.len() > 5, "only {} pages of {} files: {changed:?}", all.len(), changed.len());
+    let places: BTreeSet<usize> = all.iter().map(|page| page % 7).collect();
+    assert_eq!(places.len(), 7, "{changed:?}");
+    let oids = site.cluster.sql("select oid from pg_database where datname like 'database_%'");
+    let is_copied = |path: &Path| oids.lines().any(|oid| path.components().any(|part| part.as_os_str() == oid));
+    let copied: usize = changed.iter().filter(|(path, _)| is_copied(path)).map(|(_, pages)| pages.len()).sum();
+    assert!(copied > 10, "only {copied} pages of a database that was copied: {changed:?}");
 }
 
 /// The backup comes back from a repository in which there is nothing but what it needs and the WAL: all that clients

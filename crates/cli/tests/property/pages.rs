@@ -1,6 +1,6 @@
 //! Two data directories, compared page by page.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -52,6 +52,22 @@ pub(crate) fn differences(restored: &Path, copied: &Path, start: Lsn, hints_are_
         }
     }
     found
+}
+
+/// The pages of relations that two backups have in the same places, and that differ, by the paths of their files. Of the
+/// forks whose changes are all logged: only the WAL tells of these pages that they have to be read.
+pub(crate) fn changed(before: &Path, after: &Path) -> BTreeMap<PathBuf, Vec<usize>> {
+    let in_both: Vec<PathBuf> = files(before).intersection(&files(after)).cloned().collect();
+    let logged = in_both
+        .into_iter()
+        .filter(|path| RelationFile::parse(path).is_some_and(|file| file.fork.fork.is_fully_logged()));
+    let changed = logged.map(|path| {
+        let [left, right] = [before, after].map(|root| fs::read(root.join(&path)).expect("the file can be read"));
+        let pages = left.as_chunks::<PAGE_SIZE>().0.iter().zip(right.as_chunks::<PAGE_SIZE>().0);
+        let differing = pages.enumerate().filter(|(_, (left, right))| left != right).map(|(number, _)| number);
+        (path, differing.collect::<Vec<_>>())
+    });
+    changed.filter(|(_, pages)| !pages.is_empty()).collect()
 }
 
 /// The paths of all files below a directory, but for those that each backup has of its own. Links are followed.

@@ -40,6 +40,9 @@ fn run_steps(server: &Server, script: &Script, left_out: impl Fn(usize) -> bool)
         say(&format!("{number:3}: {step:?}"));
         world.take(number, step);
     }
+    if !world.forgiving {
+        judge::much_was_told_by_the_wal_alone(&world);
+    }
     if script.steps.iter().any(|step| matches!(step, Step::Expire { .. })) {
         world.sweep();
         judge::nothing_is_left_over(&world);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::change::Change;
+use crate::change::{Change, Strategy};
 use crate::model::Model;
 use crate::proposal::{propose_backup, propose_change, propose_event, propose_retention, propose_table};
 use crate::random::Random;
@@ -145,6 +145,7 @@ impl Script {
                 steps.push(Step::Expire { retention, killed_after_ms });
             }
         }
+        steps.extend(ending(&model));
         Self { shape, steps }
     }
 
@@ -154,4 +155,35 @@ impl Script {
         let words = text.split(|character: char| !character.is_alphanumeric());
         words.filter(|word| word.starts_with(char::is_uppercase)).map(str::to_owned).collect()
     }
+}
+
+/// What every script ends with: a backup of a quiet cluster, changes on many pages of files that stay, and an incremental
+/// backup that only the WAL tells what to read. A database goes to another place, changes there, and comes back: the WAL
+/// has its changes under the other place, and here that its files were copied.
+fn ending(model: &Model) -> Vec<Step> {
+    let tables = &model.now.tables;
+    let logged = tables.iter().find(|(_, table)| !table.unlogged).map(|(number, _)| *number);
+    let free = (0..=u32::MAX).find(|number| !tables.contains_key(number)).expect("a script has few tables");
+    let table = logged.unwrap_or(free);
+    let known = model.now.databases.iter().next().map(|(number, away)| (*number, *away));
+    let (database, away) = known.unwrap_or((0, false));
+    let create_table = Change::Create { table, rows: 1, unlogged: false, away: false };
+    let create_database = Change::CreateDatabase { database, template: None, strategy: Strategy::Default, away };
+    let quiet = Backup { kind: BackupKind::Incr, delta: false, reuse: true, unrest: false, workers: 2 };
+    let before = [
+        logged.is_none().then_some(create_table),
+        known.is_none().then_some(create_database),
+        Some(Change::Refill { table, rows: 3000 }),
+        Some(Change::FillDatabase { database, rows: 2000 }),
+    ];
+    let between = [
+        Change::UpdateHot { table, every: 5 },
+        Change::Update { table, every: 29 },
+        Change::CutOffAndRefill { table, keep: 2000, rows: 500 },
+        Change::MoveDatabase { database, away: !away },
+        Change::FillDatabase { database, rows: 10 },
+        Change::MoveDatabase { database, away },
+    ];
+    let before = before.into_iter().flatten().map(Step::Change).chain([Step::Backup(quiet)]);
+    before.chain(between.into_iter().map(Step::Change)).chain([Step::Backup(quiet)]).collect()
 }

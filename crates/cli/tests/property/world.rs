@@ -269,7 +269,7 @@ impl World {
         standby.promote();
         // It has this cluster's path, which the former primary would take over with the rest of the settings.
         standby.sql("alter system reset restore_command");
-        let mut old = self.take_over_by(standby);
+        let mut old = self.site.take_over_by(standby);
         // What nobody hears of any more.
         old.sql("update busy set counter = -1, line = 'lost' where id % 3 = 0; insert into fleeting select generate_series(1, 9000)");
         old.sql("create table lost as select generate_series(1, 1000) n; truncate journal");
@@ -289,22 +289,9 @@ impl World {
         self.site.cluster.wait_for_replay(&old);
         self.site.cluster.stop(Stop::Fast);
         old.promote();
-        drop(self.take_over_by(old));
+        drop(self.site.take_over_by(old));
         self.tablespaces = tablespaces;
         self.archive_all();
-    }
-
-    /// Makes another cluster that of the site, and gives the one it was.
-    fn take_over_by(&mut self, cluster: Cluster) -> Cluster {
-        let old = std::mem::replace(&mut self.site.cluster, cluster);
-        let new = &self.site.cluster;
-        for (name, before, after) in [
-            ("pg1-path", old.data_directory().to_owned(), new.data_directory().to_owned()),
-            ("pg1-socket-path", old.socket_directory(), new.socket_directory()),
-        ] {
-            self.site.reconfigure(&format!("{name}={}\n", before.display()), &format!("{name}={}\n", after.display()));
-        }
-        old
     }
 
     fn go_back(&mut self, to: usize) {

@@ -6,6 +6,7 @@
 mod common;
 mod cuts;
 mod faults;
+mod incrementals;
 mod job;
 mod listings;
 mod losses;

@@ -1,12 +1,13 @@
 //! Sets of commands that several options share.
 
 use crate::command::Command::{
-    self, Annotate, ArchiveGet, ArchivePush, Backup, Check, Expire, Info, RepoGet, RepoLs, Restore, Server, ServerPing,
-    StanzaCreate, StanzaDelete, StanzaUpgrade, Start, Stop, Verify,
+    self, Agent, Annotate, ArchiveGet, ArchivePush, Backup, Check, Expire, Info, RepoGet, RepoLs, Restore, Schedule,
+    Server, ServerPing, StanzaCreate, StanzaDelete, StanzaUpgrade, Start, Stop, Verify,
 };
 
 /// Every command that does something: all but help and version.
 pub(super) const WORKING: &[Command] = &[
+    Agent,
     Annotate,
     ArchiveGet,
     ArchivePush,
@@ -17,6 +18,7 @@ pub(super) const WORKING: &[Command] = &[
     RepoGet,
     RepoLs,
     Restore,
+    Schedule,
     Server,
     ServerPing,
     StanzaCreate,
@@ -49,6 +51,7 @@ pub(super) const MOVING_DATA: &[Command] = &[
 
 /// Every command that may create files whose mode matters.
 pub(super) const CREATING_FILES: &[Command] = &[
+    Agent,
     Annotate,
     ArchiveGet,
     ArchivePush,
@@ -58,6 +61,7 @@ pub(super) const CREATING_FILES: &[Command] = &[
     RepoGet,
     RepoLs,
     Restore,
+    Schedule,
     StanzaCreate,
     StanzaDelete,
     StanzaUpgrade,
@@ -68,6 +72,7 @@ pub(super) const CREATING_FILES: &[Command] = &[
 
 /// Every command that takes a lock or looks at one.
 pub(super) const LOCKING: &[Command] = &[
+    Agent,
     Annotate,
     ArchiveGet,
     ArchivePush,
@@ -75,12 +80,16 @@ pub(super) const LOCKING: &[Command] = &[
     Expire,
     Info,
     Restore,
+    Schedule,
     StanzaCreate,
     StanzaDelete,
     StanzaUpgrade,
     Start,
     Stop,
 ];
+
+/// Every command that keeps others off a stanza while it works.
+pub(super) const WAITING_FOR_LOCK: &[Command] = &[Backup, Expire, Restore, StanzaCreate, StanzaDelete, StanzaUpgrade];
 
 /// Every command that opens a repository.
 pub(super) const USING_REPOSITORY: &[Command] = &[

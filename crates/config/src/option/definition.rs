@@ -160,6 +160,7 @@ impl Dependency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Section {
     Command,
+    Agent,
     Archive,
     Backup,
     Restore,
@@ -182,7 +183,7 @@ pub(crate) enum Section {
 
 impl Section {
     /// Every section, in the order of the reference.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::General,
         Self::Log,
         Self::Stanza,
@@ -193,6 +194,7 @@ impl Section {
         Self::Restore,
         Self::Sidecar,
         Self::Retention,
+        Self::Agent,
         Self::Storage,
         Self::Azure,
         Self::Gcs,
@@ -208,6 +210,7 @@ impl Section {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Command => "Options of single commands",
+            Self::Agent => "Agent",
             Self::Archive => "Archive",
             Self::Backup => "Backup",
             Self::Restore => "Restore",
@@ -232,7 +235,13 @@ impl Section {
     /// The title in the help of a command, which is pgBackRest's.
     pub(crate) fn help_title(self) -> &'static str {
         match self {
-            Self::Command | Self::Archive | Self::Backup | Self::Restore | Self::Sidecar | Self::Server => "Command",
+            Self::Command
+            | Self::Agent
+            | Self::Archive
+            | Self::Backup
+            | Self::Restore
+            | Self::Sidecar
+            | Self::Server => "Command",
             Self::General => "General",
             Self::Log => "Log",
             Self::Maintainer => "Maintainer",

@@ -1,13 +1,14 @@
 //! Options that most commands take.
 
 use super::commands::{
-    COMPRESSING, CONNECTING, CREATING_FILES, KNOWING_VERSION, LOCKING, MOVING_DATA, PARALLEL, USING_REPOSITORY, WORKING,
+    COMPRESSING, CONNECTING, CREATING_FILES, KNOWING_VERSION, LOCKING, MOVING_DATA, PARALLEL, USING_REPOSITORY,
+    WAITING_FOR_LOCK, WORKING,
 };
 use super::definition::{boolean, choice, duration, integer, now, path, size, text};
 use super::options;
 use crate::command::Command::{
-    Annotate, ArchiveGet, ArchivePush, Backup, Check, Expire, Help, Info, RepoGet, RepoLs, Restore, StanzaCreate,
-    StanzaDelete, StanzaUpgrade, Start, Stop, Verify,
+    Agent, Annotate, ArchiveGet, ArchivePush, Backup, Check, Expire, Help, Info, RepoGet, RepoLs, Restore, Schedule,
+    StanzaCreate, StanzaDelete, StanzaUpgrade, Start, Stop, Verify,
 };
 
 const STANZA_DESCRIPTION: &str = "A stanza is one PostgreSQL cluster as pgark knows it: where it lies, how it is \
@@ -34,7 +35,7 @@ options! {
         ]);
 
     STANZA_IF_ANY, "stanza", "the stanza to work on; without it all stanzas", STANZA_DESCRIPTION
-        => text().on_command_line().of(&[Check, Info, RepoGet, RepoLs, Start, Stop]);
+        => text().on_command_line().of(&[Agent, Check, Info, RepoGet, RepoLs, Schedule, Start, Stop]);
 
     CONFIG, "config", "the configuration file",
         "The file must exist. No other file is read then, and the include directory only if --config-include-path or \
@@ -58,6 +59,11 @@ options! {
         "Locks keep two commands on this host from working against each other. Every pgark on the host must be given \
          the same directory."
         => path().default("/tmp/pgark").of(LOCKING);
+
+    LOCK_WAIT, "lock-wait", "how long to wait for another command",
+        "A command that finds another at work on its stanza and repository is refused at once (50), and told who that is and \
+         how far. With this it waits until the other has ended, or this time is over."
+        => duration("0", "7d").default("0").of(WAITING_FOR_LOCK);
 
     PROCESS_MAX, "process-max", "how many workers compress and move data",
         "More workers make a command faster until disk, network or processors are used up. On a database host leave \
@@ -130,8 +136,13 @@ options! {
 
     SPOOL_PATH, "spool-path", "the directory of asynchronous archiving",
         "Where asynchronous archive-push leaves word of what is stored and asynchronous archive-get keeps segments it \
-         has fetched ahead. It belongs on a local disk. Losing its contents does no harm."
-        => path().default("/var/spool/pgark").of(&[ArchiveGet, ArchivePush, Restore]).later();
+         has fetched ahead. It belongs on a local disk, best on the one that pg_wal is on: then a segment is moved, not \
+         copied. Losing its contents does no harm."
+        => path().default("/var/spool/pgark").of(&[ArchiveGet, ArchivePush]);
+
+    SPOOL_PATH_OF_RESTORE, "spool-path", "the directory of asynchronous archiving",
+        "pgBackRest's restore empties it."
+        => path().of(&[Restore]).no_effect("pgark finds out by itself whether what is in the spool is of use");
 
     TLS_CIPHER_12, "tls-cipher-12", "the cipher suites for TLS 1.2",
         "Holds for every TLS connection. Without it the default of the TLS library holds."

@@ -4,6 +4,7 @@
 //! `configuration.path(&option::LOCK_PATH)`, and for an option that exists once for each repository or cluster
 //! `configuration.path(option::REPO_PATH.at(1))`.
 
+mod agent;
 mod archive;
 mod backup;
 mod cloud;
@@ -20,6 +21,7 @@ mod single;
 mod stanza;
 mod storage;
 
+pub use agent::*;
 pub use archive::*;
 pub use backup::*;
 pub use cloud::*;
@@ -69,6 +71,7 @@ static TABLE: &[&[&Definition]] = &[
     single::OPTIONS,
     stanza::OPTIONS,
     repository::OPTIONS,
+    agent::OPTIONS,
     archive::OPTIONS,
     backup::OPTIONS,
     restore::OPTIONS,

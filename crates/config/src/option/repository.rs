@@ -116,9 +116,9 @@ options! {
             .each_repository().default("full").once_called(&["retention-archive-type"]).of(RETAINING);
 
     REPO_RETENTION_HISTORY, "repo-retention-history", "for how many days the history of removed backups is kept",
-        "pgBackRest keeps the manifests of removed backups, unless told otherwise."
-        => integer(0, 9_999_999).each_repository().of(RETAINING)
-            .no_effect("pgark keeps nothing of a backup that was removed");
+        "pgBackRest keeps the manifests of removed backups. pgark keeps nothing of them, which is what 0 asks for; with any \
+         other number expire warns."
+        => integer(0, 9_999_999).each_repository().of(RETAINING);
 
     REPO_RETENTION_WINDOW, "repo-retention-window", "how far back every point in time can be recovered",
         "14d keeps what it takes to recover to any time of the last 14 days: the newest backup that is older, all later \

@@ -79,8 +79,8 @@ fn what_is_not_available_yet() {
         "restore --stanza=demo --pg1-path=/pg --repo-target-time=2026-11-22",
         "info --repo1-type=azure",
         "info --repo1-host=backup",
-        "archive-push --stanza=demo --archive-async x",
-        "archive-push --stanza=demo --no-archive-async x",
+        "archive-push --stanza=demo --tls-cipher-12=any x",
+        "backup --stanza=demo --pg1-path=/pg --no-archive-copy",
     ];
     let machine = Machine::default();
     let refused: Vec<_> = lines.map(|line| format!("> {line}\n{}\n", shown(&machine.error(line)))).into();

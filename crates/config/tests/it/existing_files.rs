@@ -98,7 +98,7 @@ fn machine(repository: &str) -> Machine {
 }
 
 #[test]
-fn a_file_with_a_local_repository_works_with_one_warning() {
+fn a_file_with_a_local_repository_works_without_a_warning() {
     let backup = machine(POSIX).run("backup --stanza=main");
     assert_eq!(backup.warnings(), [] as [&str; 0]);
     assert_eq!(backup.path(option::REPO_PATH.at(1)).to_str(), Some("/var/lib/pgbackrest"));
@@ -111,12 +111,15 @@ fn a_file_with_a_local_repository_works_with_one_warning() {
     // Whoever would read it for every segment reads it from check, once.
     assert_eq!(push.warnings(), [] as [&str; 0]);
     let check = machine(POSIX).run("check --stanza=main");
-    insta::assert_snapshot!(check.warnings().join("\n"), @"options not available yet are ignored: archive-async, archive-get-queue-max, archive-push-queue-max, spool-path");
+    assert_eq!(check.warnings(), [] as [&str; 0]);
+    assert!(push.boolean(&option::ARCHIVE_ASYNC));
+    assert_eq!(push.path(&option::SPOOL_PATH).to_str(), Some("/var/spool/pgbackrest"));
+    assert_eq!(push.optional_size(&option::ARCHIVE_PUSH_QUEUE_MAX), Some(128 << 30));
     assert_eq!(push.compression(), Compression::Lz4);
     assert_eq!(push.integer(&option::PROCESS_MAX), 8);
 
     let restore = machine(POSIX).run("restore --stanza=main");
-    insta::assert_snapshot!(restore.warnings().join("\n"), @"options not available yet are ignored: spool-path");
+    assert_eq!(restore.warnings(), [] as [&str; 0]);
     assert!(restore.boolean(&option::DELTA));
     let pairs = [("primary_conninfo".to_owned(), "host=db port=5432".to_owned())];
     assert_eq!(restore.map(&option::RECOVERY_OPTION), pairs);

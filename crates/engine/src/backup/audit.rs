@@ -2,7 +2,7 @@
 
 use pgark_postgres::Lsn;
 use pgark_postgres::page::{self, Page};
-use pgark_repository::manifest::{DamagedFile, PageRange, Unexplained};
+use pgark_repository::manifest::{DamagedFile, ManifestDocument, PageRange, Unexplained};
 
 /// What a page of an SP-GiST index ends with (`SPGIST_PAGE_ID` in PostgreSQL's `src/include/access/spgist_private.h`).
 const SPGIST_PAGE_ID: [u8; 2] = 0xFF82_u16.to_le_bytes();
@@ -20,6 +20,16 @@ const MOST_RANGES: usize = 16;
 pub(super) fn is_unexplained(page: &Page, block: u32, since: Lsn) -> bool {
     let is_cache = block == 0 && page.ends_with(&SPGIST_PAGE_ID);
     page::lsn(page) < since && !is_cache && !page::is_zero(page)
+}
+
+/// Whether the pages of the reference are those of a cluster on this timeline, hint bits included, but where the WAL says
+/// otherwise.
+///
+/// A server that logs hint bits does so once for each page after a checkpoint, and not where the page was changed since. So
+/// a standby, and whatever else has come by recovery, lacks some that were set on the timeline before; where its own
+/// `wal_log_hints` was off, it has set others by itself.
+pub(super) fn shares_hints(reference: &ManifestDocument, timeline: u32) -> bool {
+    reference.hints_logged && reference.stop.timeline == timeline
 }
 
 /// The findings of a backup, of which the first are kept.

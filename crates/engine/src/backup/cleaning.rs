@@ -6,6 +6,7 @@
 //! that it needs.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use pgark_repository::PackId;
 use pgark_repository::map::PageMap;
@@ -21,6 +22,30 @@ struct FrameUse {
     stride: u16,
 }
 
+/// The frames of one map: each by the number that its pack has there, and its block.
+type Frames = HashMap<(u32, u32), FrameUse, BuildHasherDefault<FrameHasher>>;
+
+/// Spreads the two numbers of a frame. A map may have a hundred thousand pieces, for each of which its frame is looked up.
+#[derive(Default)]
+struct FrameHasher(u64);
+
+impl Hasher for FrameHasher {
+    fn finish(&self) -> u64 {
+        let product = self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        product ^ (product >> 32)
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 << 32) | u64::from(number);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32((*byte).into());
+        }
+    }
+}
+
 /// The pages of a file that are to be stored anew although they have not changed.
 ///
 /// `map` is the file's map in the reference, `read` are the pages that are read because they may have changed, and `pages`
@@ -33,8 +58,8 @@ pub fn rewrites(
     is_emptied: &dyn Fn(PackId) -> bool,
     frame_pages: &mut dyn FnMut(PackId, u32) -> Option<usize>,
 ) -> PageSet {
-    let mut frames: HashMap<(PackId, u32), FrameUse> = HashMap::new();
-    for piece in map.pieces() {
+    let mut frames = Frames::default();
+    for piece in map.numbered_pieces() {
         let frame = frames.entry((piece.pack, piece.block)).or_default();
         frame.stride = frame.stride.max(piece.stride);
         let end = (piece.first_page + piece.pages).min(pages);
@@ -43,15 +68,16 @@ pub fn rewrites(
         }
     }
     frames.retain(|(pack, block), frame| {
+        let pack = map.pack(*pack);
         let is_thin = |count: usize| frame.live as usize * 2 < count;
         let is_rewritten =
-            is_emptied(*pack) || is_thin(frame.stride.into()) && frame_pages(*pack, *block).is_some_and(is_thin);
+            is_emptied(pack) || is_thin(frame.stride.into()) && frame_pages(pack, *block).is_some_and(is_thin);
         frame.live > 0 && is_rewritten
     });
     if frames.is_empty() {
         return PageSet::default();
     }
-    let rewritten = map.pieces().filter(|piece| frames.contains_key(&(piece.pack, piece.block)));
+    let rewritten = map.numbered_pieces().filter(|piece| frames.contains_key(&(piece.pack, piece.block)));
     rewritten.map(|piece| piece.first_page..(piece.first_page + piece.pages).min(pages)).collect()
 }
 

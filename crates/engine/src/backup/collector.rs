@@ -1,7 +1,6 @@
 //! Putting what the workers found into the manifest, in the order of the files.
 
 use std::collections::BTreeMap;
-use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -20,9 +19,9 @@ use super::entries::{PackCounts, counts, counts_of};
 use super::hand_out::{Member, OldContent};
 use super::owners::Names;
 use super::packs::Packs;
-use super::reader::TaskRead;
 use super::sidecar::Sums;
 use super::stock::Stock;
+use super::taker::TaskRead;
 use super::uses::Uses;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -32,13 +31,25 @@ const INLINE_MAP_BYTES: usize = 96;
 /// Bytes of page maps that are stored as one block.
 const MAPS_BLOCK_BYTES: usize = 64 << 10;
 
+/// Bytes of page maps that wait for each other, at most, to be compressed at once.
+const WAITING_BYTES: usize = 4 << 20;
+
+/// Page maps that were put together, and the pack that they come into.
+#[derive(Debug)]
+struct MapBlocks<'repository> {
+    pack: PackWriter<'repository>,
+    blocks: Vec<Vec<u8>>,
+}
+
 /// Collects the parts of a backup's manifest.
 #[derive(Debug)]
 pub(super) struct Collector<'backup, 'repository> {
     packs: &'backup Packs<'repository>,
     stock: &'backup Stock<'backup>,
     manifest: ManifestWriter<'backup>,
-    maps: Option<(PackWriter<'repository>, Vec<u8>)>,
+    maps: Option<MapBlocks<'repository>>,
+    /// How many threads compress maps.
+    workers: usize,
     /// How many maps are in each pack that this backup writes.
     maps_in: BTreeMap<PackId, u32>,
     uses: Uses,
@@ -89,12 +100,16 @@ impl FileRead {
     }
 
     /// Appends what the next task has given.
-    pub(super) fn append(&mut self, task: &TaskRead) {
+    pub(super) fn append(&mut self, task: TaskRead) {
         self.bytes += task.bytes;
         if self.has_ended {
             return;
         }
-        self.map.append(&task.map);
+        if self.map.is_empty() {
+            self.map = task.map;
+        } else {
+            self.map.append(&task.map);
+        }
         self.is_changed |= task.is_changed;
         append_ranges(&mut self.damaged, &task.damaged);
         append_ranges(&mut self.unexplained, &task.unexplained);
@@ -119,12 +134,14 @@ impl<'backup, 'repository> Collector<'backup, 'repository> {
         packs: &'backup Packs<'repository>,
         stock: &'backup Stock<'backup>,
         manifest: ManifestWriter<'backup>,
+        workers: usize,
     ) -> Self {
         Self {
             packs,
             stock,
             manifest,
             maps: None,
+            workers,
             maps_in: BTreeMap::new(),
             uses: Uses::of(&stock.packs),
             users: Names::users(),
@@ -199,8 +216,9 @@ impl<'backup, 'repository> Collector<'backup, 'repository> {
                 old.content
             }
             old => {
-                self.release(&old.map_or_else(Vec::new, |old| old.counts));
-                self.content(read.size, read.map)?
+                let (content, counts) = self.content(read.size, read.map)?;
+                self.uses.replace(&old.map_or_else(Vec::new, |old| old.counts), &counts);
+                content
             }
         };
         self.add(found, EntryKind::File { size: read.size, page_checksums, content, damaged: read.damaged })
@@ -210,7 +228,8 @@ impl<'backup, 'repository> Collector<'backup, 'repository> {
     pub(super) fn add_late(&mut self, name: &str, like: &FoundEntry, size: u64, map: PageMap) -> Result<()> {
         self.totals.read += size;
         self.count_file(Path::new(name), size, &[]);
-        let content = self.content(size, map)?;
+        let (content, counts) = self.content(size, map)?;
+        self.uses.add(&counts);
         let kind = EntryKind::File { size, page_checksums: false, content, damaged: Vec::new() };
         let entry = Entry { path: name.as_bytes().to_vec(), link: None, ..self.entry(like, kind) };
         self.manifest.add_late(&entry);
@@ -233,8 +252,10 @@ impl<'backup, 'repository> Collector<'backup, 'repository> {
 
     /// Makes the page maps durable; the packs of the workers are already.
     pub(super) fn finish(mut self) -> Result<Collected<'backup>> {
-        if let Some((pack, _)) = self.flush_maps()? {
-            self.packs.finish(pack)?;
+        if let Some(maps) = self.maps.take()
+            && let Some(maps) = self.write_maps(maps)?
+        {
+            self.packs.finish(maps.pack)?;
         }
         let written = self.packs.written();
         self.totals.added = written.values().map(|pack| pack.written.length).sum();
@@ -285,52 +306,67 @@ impl<'backup, 'repository> Collector<'backup, 'repository> {
         }
     }
 
-    /// Finds a place for the map of a file, and counts what it uses.
-    fn content(&mut self, size: u64, map: PageMap) -> Result<Content> {
+    /// Finds a place for the map of a file, and counts what the file uses.
+    fn content(&mut self, size: u64, map: PageMap) -> Result<(Content, PackCounts)> {
         if size == 0 {
-            return Ok(Content::None);
+            return Ok((Content::None, Vec::new()));
         }
         let encoded = map.encode();
         if encoded.len() <= INLINE_MAP_BYTES {
-            self.uses.add(&counts(&Content::None, &map));
-            return Ok(Content::Map(map));
+            let counts = counts(&Content::None, &map);
+            return Ok((Content::Map(map), counts));
         }
         let content = Content::At(self.store_map(&encoded)?);
-        self.uses.add(&counts(&content, &map));
-        Ok(content)
+        let counts = counts(&content, &map);
+        Ok((content, counts))
     }
 
     fn store_map(&mut self, encoded: &[u8]) -> Result<MapLocation> {
-        let (pack, maps) = match self.maps.take() {
+        let mut maps = match self.maps.take() {
             Some(maps) => maps,
-            None => (self.packs.begin()?, Vec::new()),
+            None => MapBlocks { pack: self.packs.begin()?, blocks: Vec::new() },
         };
-        let (pack, maps) = self.maps.insert((pack, maps));
+        let (pack, next) = (maps.pack.id(), maps.pack.next_block());
+        let (number, block) = maps.open_block();
         let location = MapLocation {
-            pack: pack.id(),
-            block: pack.next_block(),
-            offset: length_u32(maps.len())?,
+            pack,
+            block: next.saturating_add(length_u32(number)?),
+            offset: length_u32(block.len())?,
             length: length_u32(encoded.len())?,
         };
-        maps.extend_from_slice(encoded);
+        block.extend_from_slice(encoded);
         *self.maps_in.entry(location.pack).or_default() += 1;
-        if maps.len() >= MAPS_BLOCK_BYTES {
-            self.maps = self.flush_maps()?;
-        }
+        self.maps = if maps.is_full(self.workers) { self.write_maps(maps)? } else { Some(maps) };
         Ok(location)
     }
 
-    /// Writes the maps that were put together; gives back the pack if it takes more of them.
-    fn flush_maps(&mut self) -> Result<Option<(PackWriter<'repository>, Vec<u8>)>> {
-        let Some((mut pack, mut maps)) = self.maps.take() else { return Ok(None) };
-        if !maps.is_empty() {
-            pack.append_maps(&mem::take(&mut maps))?;
-        }
-        if pack.is_full() {
-            self.packs.finish(pack)?;
+    /// Writes the blocks of maps that were put together; gives back the pack if it takes more of them.
+    fn write_maps(&mut self, mut maps: MapBlocks<'repository>) -> Result<Option<MapBlocks<'repository>>> {
+        let blocks: Vec<&[u8]> = maps.blocks.iter().map(Vec::as_slice).collect();
+        maps.pack.append_maps(&blocks, self.workers)?;
+        maps.blocks.clear();
+        if maps.pack.is_full() {
+            self.packs.finish(maps.pack)?;
             return Ok(None);
         }
-        Ok(Some((pack, maps)))
+        Ok(Some(maps))
+    }
+}
+
+impl MapBlocks<'_> {
+    /// The block that the next map comes into, and its place among those that are put together.
+    fn open_block(&mut self) -> (usize, &mut Vec<u8>) {
+        if self.blocks.last().is_none_or(|block| block.len() >= MAPS_BLOCK_BYTES) {
+            self.blocks.push(Vec::new());
+        }
+        let last = self.blocks.len() - 1;
+        (last, &mut self.blocks[last])
+    }
+
+    /// Whether each worker has a block to compress, or there are so many bytes that it is time anyway.
+    fn is_full(&self, workers: usize) -> bool {
+        let full = self.blocks.iter().filter(|block| block.len() >= MAPS_BLOCK_BYTES).count();
+        full >= workers || self.blocks.iter().map(Vec::len).sum::<usize>() >= WAITING_BYTES
     }
 }
 

@@ -1,4 +1,5 @@
-//! Copying the files of a cluster into packs: one thread walks, workers do tasks, the caller's thread collects.
+//! Copying the files of a cluster into packs: one thread walks, readers read for workers what tasks want, workers take it,
+//! the caller's thread collects.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -6,24 +7,37 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use pgark_postgres::data_directory::Entry;
-use pgark_repository::session::Session;
-use pgark_system::clock::Stopwatch;
 
 use super::collector::{Collector, FileRead};
 use super::hand_out::{HandOut, UnderWay};
 use super::packs::Packs;
-use super::reader::{Reader, Rules, TaskRead};
+use super::reader::{Opened, Reader};
+use super::room::Room;
 use super::stock::Stock;
-use super::task::Task;
+use super::taker::{Rules, Taker, TaskRead};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::Lock;
+use crate::vigil::Vigil;
 
 /// Files that may be on their way from the walk to the manifest. It bounds memory.
 const FILES_UNDER_WAY: usize = 4096;
 
-/// How often a session says that it is alive.
-const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is asked at least whether the session is alive.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 type TaskResult = Result<(u64, Option<TaskRead>)>;
+
+/// What workers go by, and how many they are.
+pub(super) struct Crew<'backup, 'repository> {
+    /// What the repository has.
+    pub(super) stock: &'backup Stock<'backup>,
+    /// How pages are read and judged.
+    pub(super) rules: &'backup Rules<'backup>,
+    /// Where pages are stored.
+    pub(super) packs: &'backup Packs<'repository>,
+    /// How many workers there are; each has a reader.
+    pub(super) workers: usize,
+}
 
 /// Copies the files that `dispatch` hands out, all but the control file, and adds them to the manifest. Gives the entry of
 /// the control file, if it was among them, which the caller copies when everything else is done.
@@ -32,28 +46,33 @@ type TaskResult = Result<(u64, Option<TaskRead>)>;
 /// Where a file can't be read, or the repository can't be written. No worker is left behind.
 pub(super) fn copy(
     dispatch: impl FnOnce(HandOut<'_>) -> Result<()> + Send,
-    stock: &Stock<'_>,
-    rules: &Rules<'_>,
-    workers: usize,
-    packs: &Packs<'_>,
+    crew: &Crew<'_, '_>,
     collector: &mut Collector<'_, '_>,
-    session: &mut Session<'_>,
+    session: &Vigil<'_>,
+    lock: &Lock,
 ) -> Result<Option<Entry>> {
+    let Crew { stock, rules, packs, workers } = *crew;
     let (under_way_sender, under_way) = bounded(FILES_UNDER_WAY);
     let (task_sender, tasks) = bounded(2 * workers);
     let (result_sender, results) = bounded(FILES_UNDER_WAY);
+    let room = Room::default();
     thread::scope(|scope| {
-        let walking = scope.spawn(|| dispatch(HandOut::new(stock, under_way_sender, task_sender)));
+        let closing = room.closing();
+        let out = HandOut::new(stock, &room, under_way_sender, task_sender);
+        let walking = scope.spawn(|| dispatch(out));
         for worker in 1..=workers {
-            let (tasks, results) = (tasks.clone(), result_sender.clone());
-            let reader = Reader::new(packs, stock, rules);
-            thread::Builder::new()
-                .name(format!("P{worker:02}"))
-                .spawn_scoped(scope, || work(reader, tasks, results))?;
+            let (reader, ahead) = Reader::new(tasks.clone(), rules.pacer);
+            let taker = Taker::new(packs, stock, rules, ahead.buffers);
+            let (opened, results) = (ahead.opened, result_sender.clone());
+            let thread = |kind: char| thread::Builder::new().name(format!("{kind}{worker:02}"));
+            thread('R').spawn_scoped(scope, || reader.run())?;
+            thread('P').spawn_scoped(scope, || work(taker, opened, results))?;
         }
-        // Only the workers hold these from here on, so that each side sees when the other is gone.
+        // Only readers and workers hold these from here on, so that each side sees when the other is gone.
         drop((tasks, result_sender));
-        let control_file = collect(under_way, results, collector, session)?;
+        let control_file = collect(under_way, results, &room, collector, session, lock);
+        drop(closing);
+        let control_file = control_file?;
         match walking.join() {
             Ok(walked) => walked?,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -63,15 +82,15 @@ pub(super) fn copy(
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the channel closes when this returns")]
-fn work(mut reader: Reader<'_, '_>, tasks: Receiver<Task>, results: Sender<TaskResult>) {
-    for task in tasks {
-        let result = reader.read(&task).map(|read| (task.sequence, read));
+fn work(mut taker: Taker<'_, '_>, opened: Receiver<Result<Opened>>, results: Sender<TaskResult>) {
+    for opened in opened {
+        let result = opened.and_then(|opened| taker.take(&opened));
         let failed = result.is_err();
         if results.send(result).is_err() || failed {
             return;
         }
     }
-    if let Err(error) = reader.finish() {
+    if let Err(error) = taker.finish() {
         // If nobody listens any more, the backup has failed already.
         let _unheard = results.send(Err(error));
     }
@@ -82,32 +101,31 @@ fn work(mut reader: Reader<'_, '_>, tasks: Receiver<Task>, results: Sender<TaskR
 fn collect(
     under_way: Receiver<UnderWay>,
     results: Receiver<TaskResult>,
+    room: &Room,
     collector: &mut Collector<'_, '_>,
-    session: &mut Session<'_>,
+    session: &Vigil<'_>,
+    lock: &Lock,
 ) -> Result<Option<Entry>> {
     let mut control_file = None;
     let mut waiting = BTreeMap::new();
-    let mut since_renewal = Stopwatch::start();
-    let mut renew_if_due = || -> Result<()> {
-        if since_renewal.elapsed() >= RENEWAL_INTERVAL {
-            session.renew()?;
-            since_renewal = Stopwatch::start();
-        }
-        Ok(())
-    };
     for next in under_way {
-        renew_if_due()?;
+        session.check()?;
         match next {
             UnderWay::Bare(found) => collector.add_bare(&found)?,
             UnderWay::ControlFile(found) => control_file = Some(found),
             UnderWay::Gone(counts) => collector.release(&counts),
-            UnderWay::Kept { found, old } => collector.keep_file(&found, old)?,
-            UnderWay::Read { found, file, tasks, map, old } => {
+            UnderWay::Kept { found, old } => {
+                lock.advance(old.size);
+                collector.keep_file(&found, old)?;
+            }
+            UnderWay::Read { found, file, tasks, map, old, room: taken } => {
                 let mut read = Some(FileRead::new(file.size, map));
+                let share = file.size / (tasks.end - tasks.start).max(1);
                 for sequence in tasks {
-                    let task = wait_for(sequence, &results, &mut waiting, &mut renew_if_due)?;
+                    let task = wait_for(sequence, &results, &mut waiting, session)?;
+                    lock.advance(share);
                     read = task.zip(read).map(|(task, mut read)| {
-                        read.append(&task);
+                        read.append(task);
                         read
                     });
                 }
@@ -121,6 +139,7 @@ fn collect(
                     collector.pass_over(&found);
                     collector.release(&old.map_or_else(Vec::new, |old| old.counts));
                 }
+                room.give(taken);
             }
         }
     }
@@ -134,13 +153,13 @@ fn wait_for(
     sequence: u64,
     results: &Receiver<TaskResult>,
     waiting: &mut BTreeMap<u64, Option<TaskRead>>,
-    mut meanwhile: impl FnMut() -> Result<()>,
+    session: &Vigil<'_>,
 ) -> Result<Option<TaskRead>> {
     loop {
         if let Some(read) = waiting.remove(&sequence) {
             return Ok(read);
         }
-        match results.recv_timeout(RENEWAL_INTERVAL) {
+        match results.recv_timeout(CHECK_INTERVAL) {
             Ok(result) => {
                 let (done, read) = result?;
                 waiting.insert(done, read);
@@ -150,6 +169,6 @@ fn wait_for(
                 return Err(Error::new(ErrorKind::Runtime, "a worker of the backup ended early"));
             }
         }
-        meanwhile()?;
+        session.check()?;
     }
 }

@@ -9,6 +9,7 @@ use pgark_postgres::relation::RelationFile;
 use pgark_postgres::wal::summary::BlockSummary;
 use pgark_repository::manifest::{Content, Entry, EntryKind};
 use pgark_repository::map::page_count;
+use pgark_system::termination;
 
 use super::entries::OldEntries;
 use super::hand_out::{Closed, HandOut, Member, OldContent, Stop, UnderWay};
@@ -54,6 +55,19 @@ pub(super) fn dispatch(decisions: &Decisions<'_>, out: HandOut<'_>) -> Result<()
         },
     })?;
     Stop::into_result(end.and_then(|()| dispatcher.finish()))
+}
+
+/// How many bytes there are to be dealt with; 0, which stands for not known, where that can't be found out.
+pub(super) fn size(decisions: &Decisions<'_>) -> u64 {
+    let mut size = 0;
+    let walked = walk(decisions.data_directory, &decisions.context, &mut |found| {
+        if let Found::Entry(FoundEntry { kind: FoundKind::File { size: bytes }, .. }) = found {
+            size += bytes;
+        }
+        if termination::requested().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    // The walk that the backup goes by meets with the same error, and tells of it.
+    walked.map_or(0, |()| size)
 }
 
 struct Dispatcher<'backup> {

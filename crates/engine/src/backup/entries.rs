@@ -9,7 +9,7 @@ use pgark_repository::map::PageMap;
 
 use super::reference::Reference;
 
-/// How many pages and page maps of each pack a file uses.
+/// How many pages and page maps of each pack a file uses, in the order of the packs.
 pub(super) type PackCounts = Vec<(PackId, u32)>;
 
 /// An entry of a manifest, of the cluster or of a sidecar.
@@ -141,9 +141,12 @@ pub(super) fn read_map(maps: &mut MapReader<'_>, entry: &impl Listed) -> Option<
 
 /// What a file uses, whose content is this.
 pub(super) fn counts(content: &Content, map: &PageMap) -> PackCounts {
-    let mut counts: PackCounts = map.pages_by_pack().into_iter().collect();
+    let mut counts = map.pages_by_pack();
     if let Content::At(location) = content {
-        counts.push((location.pack, 1));
+        match counts.binary_search_by_key(&location.pack, |(pack, _)| *pack) {
+            Ok(place) => counts[place].1 += 1,
+            Err(place) => counts.insert(place, (location.pack, 1)),
+        }
     }
     counts
 }

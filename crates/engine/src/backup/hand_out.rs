@@ -13,6 +13,7 @@ use super::cleaning;
 use super::entries::{Listed, PackCounts, counts, counts_of};
 use super::pages::PageSet;
 use super::plan::FilePlan;
+use super::room::{self, Room};
 use super::sidecar::Found as FoundInSidecar;
 use super::stock::Stock;
 use super::task::{SourceFile, Task, cut};
@@ -51,6 +52,8 @@ pub(super) enum UnderWay {
         map: PageMap,
         /// What the reference has of it.
         old: Option<OldContent>,
+        /// The room that its maps take, to be given back.
+        room: usize,
     },
     /// What a file needed that is not there any more.
     Gone(PackCounts),
@@ -100,14 +103,20 @@ impl<E: Into<Error>> From<E> for Stop {
 pub(super) struct HandOut<'backup> {
     /// What the repository has.
     pub(super) stock: &'backup Stock<'backup>,
+    room: &'backup Room,
     under_way: Sender<UnderWay>,
     tasks: Sender<Task>,
     sequence: u64,
 }
 
 impl<'backup> HandOut<'backup> {
-    pub(super) fn new(stock: &'backup Stock<'backup>, under_way: Sender<UnderWay>, tasks: Sender<Task>) -> Self {
-        Self { stock, under_way, tasks, sequence: 0 }
+    pub(super) fn new(
+        stock: &'backup Stock<'backup>,
+        room: &'backup Room,
+        under_way: Sender<UnderWay>,
+        tasks: Sender<Task>,
+    ) -> Self {
+        Self { stock, room, under_way, tasks, sequence: 0 }
     }
 
     /// Tells the collector.
@@ -127,7 +136,7 @@ impl<'backup> HandOut<'backup> {
         let plan = FilePlan { read: PageSet::all(pages), rewrite: PageSet::default(), expected: None };
         let file = Arc::new(file);
         let tasks = cut(&file, pages, &plan, &PageMap::default(), self.sequence);
-        self.hand_out(found, file, tasks, PageMap::default(), None)
+        self.hand_out(found, file, tasks, PageMap::default(), None, 0)
     }
 
     /// Has a file read by a plan and compared with `map`: with where its pages lie in the reference, of which `old` is the
@@ -140,6 +149,10 @@ impl<'backup> HandOut<'backup> {
         map: &PageMap,
         mut old: Option<OldContent>,
     ) -> Result<(), Stop> {
+        let room = room::weight(map);
+        if !self.room.take(room) {
+            return Err(Closed.into());
+        }
         let pages = page_count(file.size).unwrap_or(u32::MAX);
         self.complete(&mut plan, pages, map)?;
         tracing::trace!("file '{}': {plan}", file.path.display());
@@ -151,6 +164,7 @@ impl<'backup> HandOut<'backup> {
         if old.as_ref().is_some_and(can_stay)
             && let Some(old) = old
         {
+            self.room.give(room);
             return Ok(self.send(UnderWay::Kept { found, old })?);
         }
         let file = Arc::new(file);
@@ -159,7 +173,7 @@ impl<'backup> HandOut<'backup> {
         if tasks.is_empty() {
             map.cursor().copy(pages, &mut rest);
         }
-        Ok(self.hand_out(found, file, tasks, rest, old)?)
+        Ok(self.hand_out(found, file, tasks, rest, old, room)?)
     }
 
     fn hand_out(
@@ -169,10 +183,11 @@ impl<'backup> HandOut<'backup> {
         tasks: Vec<Task>,
         map: PageMap,
         old: Option<OldContent>,
+        room: usize,
     ) -> Result<(), Closed> {
         let first = self.sequence;
         self.sequence += tasks.len() as u64;
-        self.send(UnderWay::Read { found, file, tasks: first..self.sequence, map, old })?;
+        self.send(UnderWay::Read { found, file, tasks: first..self.sequence, map, old, room })?;
         tasks.into_iter().try_for_each(|task| self.tasks.send(task).map_err(|_| Closed))
     }
 

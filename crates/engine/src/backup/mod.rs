@@ -22,10 +22,12 @@ mod plan;
 mod prior;
 mod reader;
 mod reference;
+mod room;
 mod server;
 mod sidecar;
 mod stock;
 mod tables;
+mod taker;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -35,6 +37,7 @@ mod wal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -51,25 +54,26 @@ use pgark_repository::manifest::{BackupPoint, ClusterIdentity, ManifestDocument,
 use pgark_repository::repository::Cluster;
 use pgark_repository::session::{Session, SessionKind};
 use pgark_repository::{Label, LabelKind, PackId, StanzaName};
-use pgark_system::lock::FileLock;
 use pgark_system::pace::Pacer;
 use pgark_system::{clock, termination};
 
 use self::checksums::ChecksumRule;
 use self::collector::{Collected, Collector};
-use self::copy::copy;
+use self::copy::{Crew, copy};
 use self::dispatch::{Decisions, dispatch};
 use self::frames::FrameWriter;
-use self::hand_out::HandOut;
 use self::packs::Packs;
-use self::reader::Rules;
 use self::reference::Reference;
 use self::sidecar::SourceDirectory;
 use self::stock::Stock;
+use self::taker::Rules;
+use self::wal::NeededWal;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock;
+use crate::lock::{self, Lock, Locks};
 use crate::sidecar::SidecarSettings;
 use crate::stanza::{Identity, OpenRepository, Stanza};
+use crate::turn;
+use crate::vigil::Vigil;
 
 /// How a backup is to be taken.
 #[derive(Debug)]
@@ -117,7 +121,7 @@ pub struct BackupSettings {
     /// How the compression is told, as `zst:3`.
     pub compression: String,
     /// Where lock files are.
-    pub lock_path: PathBuf,
+    pub locks: Locks,
     /// This host.
     pub host: String,
     /// This program and its version.
@@ -130,7 +134,7 @@ pub struct BackupReport {
     /// What the manifest says of it.
     pub document: ManifestDocument,
     /// The lock that keeps other backups and expires of this host away, for the expire that follows.
-    pub lock: FileLock,
+    pub lock: Lock,
 }
 
 /// Takes a backup into `repository`.
@@ -140,19 +144,21 @@ pub struct BackupReport {
 pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<BackupReport> {
     ensure_control_file(&settings.exclude)?;
     let stanza = Stanza::open(repository, &settings.stanza)?;
-    let lock = lock::acquire(&settings.lock_path, &settings.stanza, "backup", repository.key)?;
+    let lock = lock::acquire(&settings.locks, &settings.stanza, "backup", repository.key, "backup")?;
     let control = ControlFile::read(&settings.data_directory)?;
     let cluster = stanza.expect_current(Identity::of(&control), ErrorKind::BackupMismatch, "PostgreSQL")?.clone();
     let sidecars = sidecar::open(&settings.sidecars, &settings.data_directory, &settings.repository_directories)?;
-    let mut connection = server::open_server(settings, &control)?;
-
-    let host = settings.host.clone();
-    let session = Session::begin(stanza.repository(), stanza.name(), SessionKind::Backup, host, Vec::new())?;
-    let mut backup =
-        Backup { settings, stanza: &stanza, cluster, control, sidecars, session, seen: 0, condemned: BTreeSet::new() };
-    let result = backup.take(&mut connection);
+    let (host, wait) = (&settings.host, settings.locks.wait);
+    let session = turn::begin(stanza.repository(), stanza.name(), SessionKind::Backup, host, wait)?;
+    let session = Vigil::new(session);
+    let result = session.keep(|| {
+        let mut connection = server::open_server(settings, &control)?;
+        let (seen, condemned) = (0, BTreeSet::new());
+        let (stanza, lock, session) = (&stanza, &lock, &session);
+        Backup { settings, stanza, lock, cluster, control, sidecars, session, seen, condemned }.take(&mut connection)
+    });
     // A session that can't be ended is harmless: it is no longer renewed.
-    let ended = backup.session.end();
+    let ended = session.end();
     let document = result?;
     if let Err(error) = ended {
         let error = Error::from(error);
@@ -185,6 +191,13 @@ fn begin_manifest<'stanza>(
     Ok(begin(stanza.repository(), stanza.name(), label)?)
 }
 
+/// How many bytes the cluster and these sidecars had when a backup was taken: about as many as they have now.
+fn size_of(document: &ManifestDocument, sidecars: &[SourceDirectory]) -> u64 {
+    let is_wanted = |name: &str| sidecars.iter().any(|sidecar| sidecar.name == name);
+    let wanted = document.sidecars.iter().filter(|sidecar| is_wanted(&sidecar.name));
+    document.totals.size + wanted.map(|sidecar| sidecar.size).sum::<u64>()
+}
+
 /// What a backup is compared with.
 #[derive(Clone, Copy)]
 struct Comparison<'backup> {
@@ -195,13 +208,14 @@ struct Comparison<'backup> {
 }
 
 /// A backup under way.
-struct Backup<'backup> {
+struct Backup<'backup, 'repository> {
     settings: &'backup BackupSettings,
     stanza: &'backup Stanza<'backup>,
+    lock: &'backup Lock,
     cluster: Cluster,
     control: ControlFile,
     sidecars: Vec<SourceDirectory>,
-    session: Session<'backup>,
+    session: &'backup Vigil<'repository>,
     /// The last entry of the log of garbage that this backup heeds.
     seen: u64,
     /// The packs that it must not point at.
@@ -214,10 +228,10 @@ struct Points {
     stop: BackupPoint,
     label_bytes: Vec<u8>,
     tablespace_map_bytes: Vec<u8>,
-    segments: Option<(SegmentName, SegmentName)>,
+    wal: Option<NeededWal>,
 }
 
-impl Backup<'_> {
+impl Backup<'_, '_> {
     fn take(&mut self, connection: &mut Option<Connection>) -> Result<ManifestDocument> {
         self.heed_garbage()?;
         let existing = self.stanza.repository().backups(self.stanza.name())?;
@@ -236,7 +250,7 @@ impl Backup<'_> {
         let stock = self.stock(reference.as_ref(), &existing)?;
         let packs = Packs::new(self.stanza.repository(), self.stanza.name(), self.session.id(), self.settings.write);
         let manifest = begin_manifest(self.stanza, &label, !self.sidecars.is_empty())?;
-        let mut collector = Collector::new(&packs, &stock, manifest);
+        let mut collector = Collector::new(&packs, &stock, manifest, self.workers());
         if let Some(reference) = &reference {
             collector.release_late(&reference.manifest, &reference.packs)?;
         }
@@ -246,16 +260,17 @@ impl Backup<'_> {
         self.copy_sidecars(comparison, &packs, &mut collector)?;
         self.copy_late(&points, &control_entry, &packs, &mut collector)?;
         let mut collected = collector.finish()?;
-        collected.unexplained =
-            self.findings(collected.unexplained, reference.as_ref().map(|reference| reference.manifest.document()));
-        if let Some((first, last)) = points.segments.filter(|_| self.settings.archive_check) {
-            let archive = self.stanza.archive(&self.cluster);
-            let size = self.control.wal_segment_size;
-            wal::wait_for_segments(&archive, first, last, size, self.settings.archive_timeout)?;
+        let document = reference.as_ref().map(|reference| reference.manifest.document());
+        let shares_hints = document.is_some_and(|document| audit::shares_hints(document, points.start.timeline));
+        collected.unexplained = self.findings(collected.unexplained, shares_hints);
+        let has_read_all = self.reads_all(kind) || changes.is_none();
+        let hints_logged = self.logs_hints() && (has_read_all || shares_hints);
+        if let Some(wal) = points.wal.as_ref().filter(|_| self.settings.archive_check) {
+            self.wait_for_wal(wal, &history)?;
         }
         termination::check()?;
         let prior = reference.map(|reference| reference.manifest.document().label.clone());
-        self.commit(label, prior, points, connection, collected)
+        self.commit(label, prior, points, connection, hints_logged, collected)
     }
 
     fn workers(&self) -> usize {
@@ -276,7 +291,7 @@ impl Backup<'_> {
     }
 
     fn copy(
-        &mut self,
+        &self,
         comparison: Comparison<'_>,
         started: Option<&StartedBackup>,
         connection: &mut Option<Connection>,
@@ -307,10 +322,18 @@ impl Backup<'_> {
             relation_segment_pages: self.control.relation_segment_pages,
             reference,
             changes,
-            reads_all: kind == LabelKind::Full || self.settings.delta,
+            reads_all: self.reads_all(kind),
         };
-        let (workers, dispatch) = (self.workers(), |out: HandOut<'_>| dispatch(&decisions, out));
-        let control_file = copy(dispatch, stock, &rules, workers, packs, collector, &mut self.session)?;
+        let (lock, sidecars) = (self.lock, &self.sidecars);
+        let crew = Crew { stock, rules: &rules, packs, workers: self.workers() };
+        let control_file = thread::scope(|scope| {
+            match document {
+                Some(document) => lock.expect(size_of(document, sidecars)),
+                // The backup does not wait for it.
+                None => drop(scope.spawn(|| lock.expect(dispatch::size(&decisions) + sidecar::size(sidecars)))),
+            }
+            copy(|out| dispatch(&decisions, out), &crew, collector, self.session, lock)
+        })?;
         control_file.ok_or_else(|| {
             Error::new(ErrorKind::FileMissing, format!("'{CONTROL_FILE_PATH}' vanished during the backup"))
         })
@@ -318,18 +341,21 @@ impl Backup<'_> {
 
     /// Copies the sidecars. What the cluster refers to at this point is in them, if it was there before.
     fn copy_sidecars(
-        &mut self,
+        &self,
         comparison: Comparison<'_>,
         packs: &Packs<'_>,
         collector: &mut Collector<'_, '_>,
     ) -> Result<()> {
         let Comparison { reference, kind, stock, .. } = comparison;
-        let reads_all = kind == LabelKind::Full || self.settings.delta;
-        let (directories, workers) = (self.sidecars.clone(), self.workers());
-        let decisions = sidecar::Decisions { directories: &directories, reference, reads_all };
+        let decisions = sidecar::Decisions { directories: &self.sidecars, reference, reads_all: self.reads_all(kind) };
         let rules = Rules { checksums: None, audit_since: None, pacer: &self.settings.pacer };
-        let dispatch = |out: HandOut<'_>| sidecar::dispatch(&decisions, out);
-        copy(dispatch, stock, &rules, workers, packs, collector, &mut self.session).map(drop)
+        let crew = Crew { stock, rules: &rules, packs, workers: self.workers() };
+        copy(|out| sidecar::dispatch(&decisions, out), &crew, collector, self.session, self.lock).map(drop)
+    }
+
+    /// Whether all pages are read, whatever the WAL says.
+    fn reads_all(&self, kind: LabelKind) -> bool {
+        kind == LabelKind::Full || self.settings.delta
     }
 
     /// Whether the server logs every change of a page, hint bits included.
@@ -337,11 +363,11 @@ impl Backup<'_> {
         self.control.data_checksums || self.control.wal_log_hints
     }
 
-    /// What was found that no WAL explains. Where hint bits are not logged, or were not when the reference was taken, they
-    /// are why, most likely.
-    fn findings(&self, found: Option<Unexplained>, reference: Option<&ManifestDocument>) -> Option<Unexplained> {
+    /// What was found that no WAL explains. Where hint bits are not logged, or those of the reference need not be this
+    /// cluster's, they are why, most likely.
+    fn findings(&self, found: Option<Unexplained>, shares_hints: bool) -> Option<Unexplained> {
         let found = found?;
-        if self.logs_hints() && reference.is_some_and(|reference| reference.hints_logged) {
+        if self.logs_hints() && shares_hints {
             return Some(found);
         }
         let pages = found.pages;
@@ -376,7 +402,7 @@ impl Backup<'_> {
                 stop: at(clock::now()),
                 label_bytes: Vec::new(),
                 tablespace_map_bytes: Vec::new(),
-                segments: None,
+                wal: None,
             });
         };
         tracing::info!("execute non-exclusive backup stop and wait for all WAL segments to archive");
@@ -393,7 +419,11 @@ impl Backup<'_> {
             stop: point(clock::now(), stopped.lsn, stopped.timeline, stopped.wal_segment),
             label_bytes: stopped.label_bytes,
             tablespace_map_bytes: stopped.tablespace_map_bytes,
-            segments: Some((started.wal_segment, stopped.wal_segment)),
+            wal: Some(NeededWal {
+                first: started.wal_segment,
+                last: stopped.wal_segment,
+                range: started.lsn..stopped.lsn,
+            }),
         })
     }
 
@@ -426,6 +456,7 @@ impl Backup<'_> {
         prior: Option<Label>,
         points: Points,
         connection: &mut Option<Connection>,
+        hints_logged: bool,
         collected: Collected<'_>,
     ) -> Result<ManifestDocument> {
         let (databases, tablespaces) = match connection {
@@ -448,12 +479,15 @@ impl Backup<'_> {
             users: collected.users,
             groups: collected.groups,
             damaged_files: collected.damaged_files,
-            hints_logged: self.logs_hints(),
+            hints_logged,
             unexplained: collected.unexplained,
             sidecars: collected.sidecars.into_sidecars(&self.sidecars),
             totals: collected.totals,
             program: self.settings.program.clone(),
         };
+        // From here on it may be seen: nobody else must have taken over.
+        self.session.change(Session::renew)?;
+        self.session.check()?;
         collected.manifest.commit(&document, &collected.packs)?;
         let needed = collected.packs.keys().copied().collect();
         garbage::confirm(self.stanza.repository(), self.stanza.name(), &document.label, self.seen, &needed)?;

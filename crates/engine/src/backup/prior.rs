@@ -19,35 +19,40 @@ use super::tables::TableCache;
 use super::{Backup, label};
 use crate::error::Result;
 
-impl<'backup> Backup<'backup> {
+impl<'backup> Backup<'backup, '_> {
     /// Reads the log of garbage. From here on packs that others mark as such stay as long as the session lives.
     pub(super) fn heed_garbage(&mut self) -> Result<()> {
         let log = garbage::Log::read(self.stanza.repository(), self.stanza.name())?;
         self.seen = log.last();
         self.condemned = log.condemned();
-        Ok(self.session.note_seen(self.seen)?)
+        Ok(self.session.change(|session| session.note_seen(self.seen))?)
     }
 
-    /// The type that the backup has in the end, and the full backup to whose set it belongs. Without one, it is a full
-    /// backup itself.
+    /// The type that the backup has in the end, and the newest full backup of the cluster, to whose set it belongs.
+    /// Without one, it is a full backup itself.
     pub(super) fn kind(&self, existing: &[Label]) -> Result<(LabelKind, Option<Label>)> {
         let kind = self.settings.kind;
         if kind == LabelKind::Full {
             return Ok((kind, None));
         }
-        let newest = existing.iter().filter(|label| label.kind() == LabelKind::Full).max_by_key(|label| label.time());
-        if let Some(full) = newest
-            && self.is_of_this_cluster(full)?
-        {
-            return Ok((kind, Some(full.clone())));
+        let mut full: Vec<&Label> = existing.iter().filter(|label| label.kind() == LabelKind::Full).collect();
+        full.sort_by_key(|label| std::cmp::Reverse(label.time()));
+        for label in full {
+            if self.is_of_this_cluster(label)? {
+                return Ok((kind, Some(label.clone())));
+            }
         }
         tracing::warn!("no prior backup exists, {kind} backup has been changed to full");
         Ok((LabelKind::Full, None))
     }
 
+    /// Of a backup that is damaged nobody knows; that it is passed over is told where one to compare with is chosen.
     fn is_of_this_cluster(&self, label: &Label) -> Result<bool> {
-        let manifest = Manifest::open(self.stanza.repository(), self.stanza.name(), label)?;
-        Ok(manifest.document().cluster.id == self.cluster.id)
+        match Manifest::open(self.stanza.repository(), self.stanza.name(), label) {
+            Ok(manifest) => Ok(manifest.document().cluster.id == self.cluster.id),
+            Err(error) if error.is_not_found() || matches!(error, pgark_repository::Error::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The timelines that the cluster came by.
@@ -75,7 +80,7 @@ impl<'backup> Backup<'backup> {
             return Ok(None);
         };
         let document = reference.manifest.document();
-        self.session.rely_on(vec![document.label.clone()])?;
+        self.session.change(|session| session.rely_on(vec![document.label.clone()]))?;
         let version = document.program.rsplit(' ').next().unwrap_or_default();
         if kind == LabelKind::Full {
             tracing::debug!("pages are compared with those of backup set {}, version = {version}", document.label);
@@ -142,7 +147,8 @@ impl<'backup> Backup<'backup> {
         }
         if !adoption.is_empty() {
             tracing::info!("{} pack(s) of an interrupted backup are taken over", adoption.len());
-            self.session.adopt(adoption.sessions().into_iter().collect())?;
+            let adopted = adoption.sessions().into_iter().collect();
+            self.session.change(|session| session.adopt(adopted))?;
         }
         Ok(Stock { tables, packs, unusable: survey.unusable, emptied, adoption })
     }

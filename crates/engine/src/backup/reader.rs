@@ -1,270 +1,177 @@
-//! Reading pages, finding those that are not in the repository yet, and storing them: what a worker of a backup does.
+//! Reading files ahead of the worker that takes their pages. Each worker has a reader, a thread of its own, so that it does
+//! not wait for the disk, nor the disk for it.
 
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crossbeam_channel::{Receiver, SendError, Sender, bounded};
 use fs_err as fs;
-use pgark_postgres::Lsn;
-use pgark_postgres::page;
 use pgark_repository::PAGE_SIZE;
-use pgark_repository::manifest::PageRange;
-use pgark_repository::map::{PageMap, Run, Source};
 use pgark_system::pace::Pacer;
 use pgark_system::{page_cache, termination};
 
-use super::audit;
-use super::checksums::ChecksumRule;
-use super::frames::{FrameWriter, Placed};
-use super::packs::Packs;
-use super::stock::{Lookup, Old, Stock};
 use super::task::{SourceFile, Task};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 /// Pages that are read from a file at once: 1 MiB.
 const BUFFER_PAGES: u32 = 128;
+
+/// Buffers that a reader and its worker have together: one with each of them and one on its way. Nothing else holds pages
+/// that were not taken yet.
+const BUFFERS: usize = 3;
 
 /// Pages between two that are wanted which are read too rather than making two reads: about as many as a disk gives in
 /// the time that another read would take.
 const GAP_PAGES: u32 = 16;
 
-/// Pages before the end of a task from which on the kernel does not read ahead any more, where another worker reads on.
+/// Pages before the end of a task from which on the kernel does not read ahead any more, where another reader reads on.
 /// Few disks are read farther ahead.
 const READ_AHEAD_PAGES: u32 = 1024;
 
-/// What doing a task has given.
-#[derive(Debug, Default)]
-pub(super) struct TaskRead {
-    /// Bytes that were read from the cluster.
-    pub(super) bytes: u64,
-    /// Where the file ends, if it is no relation and has shrunk.
-    pub(super) end: Option<u64>,
-    /// Where the pages of the task's part lie.
-    pub(super) map: PageMap,
-    /// Whether any of them lies elsewhere than in the reference.
-    pub(super) is_changed: bool,
-    /// Pages that did not match their checksums.
-    pub(super) damaged: Vec<PageRange>,
-    /// Pages that have changed although the WAL does not name them.
-    pub(super) unexplained: Vec<PageRange>,
+/// A task whose file was opened.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// The file of the task with this number is gone, which is fine: WAL replay removes it too.
+    Gone(u64),
+    /// It is there.
+    There {
+        /// The task.
+        task: Arc<Task>,
+        /// The open file.
+        file: Arc<fs::File>,
+        /// What is read for the task, in the order of the pages.
+        chunks: Receiver<Result<Chunk>>,
+    },
 }
 
-/// How pages are read and judged.
-pub(super) struct Rules<'backup> {
-    /// How page checksums are judged; `None` if there are none, or they are not to be checked.
-    pub(super) checksums: Option<ChecksumRule<'backup>>,
-    /// Where the reference begins: an older page does not change without WAL. Nothing is told of if it is `None`.
-    pub(super) audit_since: Option<Lsn>,
-    /// At what pace all workers read together.
-    pub(super) pacer: &'backup Pacer,
-}
-
-/// Does tasks, one after the other.
-pub(super) struct Reader<'backup, 'repository> {
-    packs: &'backup Packs<'repository>,
-    stock: &'backup Stock<'backup>,
-    rules: &'backup Rules<'backup>,
-    frames: FrameWriter<'backup, 'repository>,
-    buffer: Vec<u8>,
-    open: Option<(Arc<SourceFile>, fs::File)>,
-}
-
-/// What is held in the buffer.
-struct Held {
-    /// The number of the first page.
-    first_page: u32,
+/// Pages that were read at once.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    /// Which pages.
+    pub(super) pages: Range<u32>,
+    /// Holds them from its beginning on. It goes back to the reader.
+    pub(super) buffer: Vec<u8>,
     /// How many bytes there are.
-    length: usize,
+    pub(super) length: usize,
     /// How many of them the file has; what follows are zeros in the place of pages that were truncated away meanwhile.
-    in_file: usize,
+    pub(super) in_file: usize,
+    /// Where the file ends, if it is no relation and has shrunk. Then nothing follows.
+    pub(super) file_end: Option<u64>,
 }
 
-impl<'backup, 'repository> Reader<'backup, 'repository> {
-    /// A reader that stores into packs of its own.
-    pub(super) fn new(
-        packs: &'backup Packs<'repository>,
-        stock: &'backup Stock<'backup>,
-        rules: &'backup Rules<'backup>,
-    ) -> Self {
-        let buffer = vec![0; BUFFER_PAGES as usize * PAGE_SIZE];
-        Self { packs, stock, rules, frames: FrameWriter::new(packs), buffer, open: None }
+/// Reads what one worker takes.
+pub(super) struct Reader<'backup> {
+    tasks: Receiver<Task>,
+    pacer: &'backup Pacer,
+    opened: Sender<Result<Opened>>,
+    buffers: Receiver<Vec<u8>>,
+    open: Option<(Arc<SourceFile>, Arc<fs::File>)>,
+}
+
+/// The worker's end of a reader.
+pub(super) struct ReadAhead {
+    /// Tasks, in the order in which the reader got them.
+    pub(super) opened: Receiver<Result<Opened>>,
+    /// Where buffers go back to.
+    pub(super) buffers: Sender<Vec<u8>>,
+}
+
+/// The worker takes no more: it has failed, and says so itself.
+#[derive(Debug)]
+struct WorkerGone;
+
+impl<T> From<SendError<T>> for WorkerGone {
+    fn from(_: SendError<T>) -> Self {
+        Self
+    }
+}
+
+impl<'backup> Reader<'backup> {
+    /// A reader for tasks that come through a channel, at the pace that all share.
+    pub(super) fn new(tasks: Receiver<Task>, pacer: &'backup Pacer) -> (Self, ReadAhead) {
+        let (opened_sender, opened) = bounded(BUFFERS);
+        let (buffer_sender, buffers) = bounded(BUFFERS);
+        for _ in 0..BUFFERS {
+            buffer_sender.send(vec![0; BUFFER_PAGES as usize * PAGE_SIZE]).expect("all buffers have room");
+        }
+        let reader = Self { tasks, pacer, opened: opened_sender, buffers, open: None };
+        (reader, ReadAhead { opened, buffers: buffer_sender })
     }
 
-    /// Does a task; `None` if the file is gone, which is fine: WAL replay removes it too.
-    ///
-    /// # Errors
-    /// Where the file can't be read or the repository can't be read or written.
-    pub(super) fn read(&mut self, task: &Task) -> Result<Option<TaskRead>> {
-        if !self.open_file(&task.file)? {
-            return Ok(None);
+    /// Reads until there are no more tasks, or nobody takes what is read.
+    pub(super) fn run(mut self) {
+        while let Ok(task) = self.tasks.recv() {
+            if let Err(WorkerGone) = self.read(task) {
+                return;
+            }
         }
-        let mut read = TaskRead::default();
-        let (mut placed, mut lookup) = (Vec::new(), Lookup::new(self.stock, task));
-        self.expect_reads(task);
-        self.frames.set_compared(task.file.is_compared);
-        for chunk in chunks(task.read.ranges()) {
-            termination::check()?;
-            if task.is_sequential() && is_followed(task) && task.part.end - chunk.start == READ_AHEAD_PAGES {
-                self.read_ahead(false);
-            }
-            let wanted = byte_count(&task.file, &chunk);
-            self.rules.pacer.wait(wanted as u64)?;
-            let in_file = self.fill(wanted, chunk.start)?;
-            let is_relation = task.file.relation_block.is_some();
-            if in_file < wanted && is_relation {
-                // The relation was truncated meanwhile: replay will do the same, and expects a page where it writes.
-                self.buffer[in_file..wanted].fill(0);
-            }
-            let length = if is_relation { wanted } else { in_file };
-            read.bytes += in_file as u64;
-            let held = Held { first_page: chunk.start, length, in_file };
-            self.take(&held, &chunk, &mut lookup, task, &mut placed, &mut read)?;
-            if length < wanted {
-                read.end = Some(u64::from(chunk.start) * PAGE_SIZE as u64 + length as u64);
+    }
+
+    fn read(&mut self, task: Task) -> Result<(), WorkerGone> {
+        let file = match self.open_file(&task.file) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(self.opened.send(Ok(Opened::Gone(task.sequence)))?),
+            Err(error) => return Ok(self.opened.send(Err(error.into()))?),
+        };
+        let (sender, chunks) = bounded(BUFFERS);
+        let task = Arc::new(task);
+        self.opened.send(Ok(Opened::There { task: Arc::clone(&task), file: Arc::clone(&file), chunks }))?;
+        expect_reads(&task, &file);
+        for pages in cut(task.read.ranges()) {
+            let buffer = self.buffers.recv().map_err(|_| WorkerGone)?;
+            let chunk = self.read_chunk(&task, &file, pages, buffer);
+            let is_last = chunk.as_ref().map_or(true, |chunk| chunk.file_end.is_some());
+            sender.send(chunk)?;
+            if is_last {
                 break;
             }
         }
-        self.frames.flush(&task.file.name, &mut placed)?;
-        complete(task, placed, read).map(Some)
+        Ok(())
     }
 
-    /// Makes the last pack durable.
-    ///
-    /// # Errors
-    /// Where the repository can't be written.
-    pub(super) fn finish(self) -> Result<()> {
-        self.frames.finish()
-    }
-
-    /// Whether the file could be opened, or was open; not if it is gone.
-    fn open_file(&mut self, file: &Arc<SourceFile>) -> Result<bool> {
-        if self.open.as_ref().is_some_and(|(open, _)| Arc::ptr_eq(open, file)) {
-            return Ok(true);
+    /// The file, which may be open already; `None` if it is gone.
+    fn open_file(&mut self, source: &Arc<SourceFile>) -> io::Result<Option<Arc<fs::File>>> {
+        if let Some((open, file)) = &self.open
+            && Arc::ptr_eq(open, source)
+        {
+            return Ok(Some(Arc::clone(file)));
         }
         self.open = None;
-        self.open = file.open()?.map(|handle| (Arc::clone(file), handle));
-        Ok(self.open.is_some())
+        let file = source.open()?.map(Arc::new);
+        self.open = file.clone().map(|file| (Arc::clone(source), file));
+        Ok(file)
     }
 
-    /// Tells the kernel whether pages will be read one after the other.
-    fn expect_reads(&self, task: &Task) {
-        match task.is_sequential() {
-            true if task.part.start > 0 => self.read_ahead(true),
-            true => {}
-            false => self.read_ahead(false),
+    fn read_chunk(&self, task: &Task, file: &fs::File, pages: Range<u32>, mut buffer: Vec<u8>) -> Result<Chunk> {
+        termination::check()?;
+        if task.is_sequential() && is_followed(task) && task.part.end - pages.start == READ_AHEAD_PAGES {
+            page_cache::read_ahead(file, false);
         }
-    }
-
-    fn read_ahead(&self, is_wanted: bool) {
-        if let Some((_, file)) = &self.open {
-            page_cache::read_ahead(file, is_wanted);
-        }
-    }
-
-    /// Fills the buffer's first `wanted` bytes from the open file; fewer at its end.
-    fn fill(&mut self, wanted: usize, first_page: u32) -> Result<usize> {
-        let Some((source, file)) = &self.open else { return Ok(0) };
-        Ok(source.reads.read_at(file, &mut self.buffer[..wanted], u64::from(first_page) * PAGE_SIZE as u64)?)
-    }
-
-    /// Takes the wanted pages among those in the buffer.
-    fn take(
-        &mut self,
-        held: &Held,
-        chunk: &Range<u32>,
-        lookup: &mut Lookup<'_>,
-        task: &Task,
-        placed: &mut Vec<Placed>,
-        read: &mut TaskRead,
-    ) -> Result<()> {
-        for number in task.read.within(chunk).ranges().iter().cloned().flatten() {
-            let start = (number - held.first_page) as usize * PAGE_SIZE;
-            let end = held.length.min(start + PAGE_SIZE);
-            if start >= end {
-                break;
-            }
-            self.check_page(&task.file, start..end, number, read)?;
-            let old = lookup.old(number)?;
-            if is_zero(&self.buffer[start..end]) {
-                if old != Old::Zeros {
-                    placed.push((number, Source::Zeros));
-                }
-                continue;
-            }
-            let page = &self.buffer[start..end];
-            let hash = self.packs.repository().vault().page_hash(page);
-            if old == Old::Page(hash) {
-                if !task.rewrite.contains(number) {
-                    continue;
-                }
-            } else if old != Old::Unknown && end <= held.in_file && self.is_unexplained(task, number, page) {
-                push(&mut read.unexplained, number);
-            }
-            match lookup.adopted(number, hash)? {
-                Some(source) => placed.push((number, source)),
-                None => self.frames.push(&task.file.name, number, page, hash, placed)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks a page against its checksum, and notes it if it is damaged.
-    fn check_page(&mut self, file: &SourceFile, at: Range<usize>, number: u32, read: &mut TaskRead) -> Result<()> {
-        let (Some(rule), Some(relation_block)) = (&self.rules.checksums, file.relation_block) else { return Ok(()) };
-        if at.len() < PAGE_SIZE {
-            return Ok(());
-        }
-        let open = &self.open;
-        let again = || -> io::Result<Option<page::Page>> {
-            let Some((source, file)) = open else { return Ok(None) };
-            let mut again = [0; PAGE_SIZE];
-            let bytes = source.reads.read_at(file, &mut again, u64::from(number) * PAGE_SIZE as u64)?;
-            Ok((bytes == PAGE_SIZE).then_some(again))
-        };
-        if !rule.is_fine(&mut self.buffer[at], relation_block.saturating_add(number), again)? {
-            tracing::debug!("page {number} of '{}' does not match its checksum", file.path.display());
-            push(&mut read.damaged, number);
-        }
-        Ok(())
-    }
-
-    /// Whether a page that differs from the reference's should not.
-    fn is_unexplained(&self, task: &Task, number: u32, page: &[u8]) -> bool {
-        let (Some(expected), Some(since)) = (&task.expected, self.rules.audit_since) else { return false };
-        let block = task.file.relation_block.unwrap_or(0).saturating_add(number);
-        !expected.contains(number) && page.try_into().is_ok_and(|page| audit::is_unexplained(page, block, since))
+        let start = u64::from(pages.start) * PAGE_SIZE as u64;
+        let wanted = byte_count(&task.file, &pages);
+        self.pacer.wait(wanted as u64)?;
+        let in_file = task.file.reads.read_at(file, &mut buffer[..wanted], start)?;
+        let is_relation = task.file.relation_block.is_some();
+        // The relation was truncated meanwhile: replay will do the same, and expects a page where it writes.
+        let length = if is_relation { wanted } else { in_file };
+        buffer[in_file..length].fill(0);
+        let file_end = (length < wanted).then(|| start + length as u64);
+        Ok(Chunk { pages, buffer, length, in_file, file_end })
     }
 }
 
-/// Puts the map of a task's part together, of what was found and of what the reference has.
-fn complete(task: &Task, mut placed: Vec<Placed>, mut read: TaskRead) -> Result<TaskRead> {
-    let end = read.end.map_or(task.part.end, |end| u32::try_from(end.div_ceil(PAGE_SIZE as u64)).unwrap_or(u32::MAX));
-    read.is_changed = !placed.is_empty() || end < task.part.end;
-    placed.sort_unstable_by_key(|(number, _)| *number);
-    read.map = patched(&(task.part.start..end), &task.old, &placed);
-    if read.map.page_count() == u64::from(end - task.part.start) {
-        return Ok(read);
+/// Tells the kernel whether pages will be read one after the other.
+fn expect_reads(task: &Task, file: &fs::File) {
+    match task.is_sequential() {
+        true if task.part.start > 0 => page_cache::read_ahead(file, true),
+        true => {}
+        false => page_cache::read_ahead(file, false),
     }
-    let message = format!("pages of '{}' are neither read nor known", task.file.path.display());
-    Err(Error::new(ErrorKind::Runtime, message).hint("take a backup with --no-reuse, and report this"))
 }
 
-/// The map of a part of a file: where pages were found to lie now, and where the others lay before. The old map is that of
-/// the same part.
-pub(super) fn patched(part: &Range<u32>, old: &PageMap, placed: &[Placed]) -> PageMap {
-    let (mut map, mut old, mut at) = (PageMap::default(), old.cursor(), part.start);
-    for (page, source) in placed {
-        old.copy(page - at, &mut map);
-        old.skip(1);
-        map.push(Run { pages: 1, source: *source });
-        at = page + 1;
-    }
-    old.copy(part.end.saturating_sub(at), &mut map);
-    map
-}
-
-/// Cuts pages into reads, each of which the buffer holds, with what lies between pages that are close to each other.
-fn chunks(wanted: &[Range<u32>]) -> Vec<Range<u32>> {
+/// Cuts pages into reads, each of which a buffer holds, with what lies between pages that are close to each other.
+fn cut(wanted: &[Range<u32>]) -> Vec<Range<u32>> {
     let mut chunks: Vec<Range<u32>> = Vec::new();
     for range in wanted {
         let mut start = range.start;
@@ -295,26 +202,17 @@ fn byte_count(file: &SourceFile, pages: &Range<u32>) -> usize {
     usize::try_from(end.saturating_sub(start)).expect("a buffer's bytes fit")
 }
 
-fn push(ranges: &mut Vec<PageRange>, page: u32) {
-    match ranges.last_mut() {
-        Some(last) if last.first + last.count == page => last.count += 1,
-        _ => ranges.push(PageRange { first: page, count: 1 }),
-    }
-}
-
-fn is_zero(page: &[u8]) -> bool {
-    match page.try_into() {
-        Ok(page) => page::is_zero(page),
-        Err(_) => page.iter().all(|byte| *byte == 0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use pgark_repository::PackId;
+    use std::thread;
+    use std::time::Duration;
+
+    use pgark_repository::map::PageMap;
     use proptest::prelude::*;
 
     use super::super::pages::PageSet;
+    use super::super::plan::FilePlan;
+    use super::super::task;
     use super::*;
 
     proptest! {
@@ -325,7 +223,7 @@ mod tests {
             let mut ranges = ranges;
             ranges.sort_unstable();
             let wanted: PageSet = ranges.into_iter().map(|(first, count)| first..first + count).collect();
-            let chunks = chunks(wanted.ranges());
+            let chunks = cut(wanted.ranges());
             let mut end = 0;
             for chunk in &chunks {
                 prop_assert!(chunk.start >= end && chunk.end > chunk.start && chunk.end - chunk.start <= BUFFER_PAGES);
@@ -335,31 +233,85 @@ mod tests {
             let read: u32 = chunks.iter().map(|chunk| wanted.count_in(chunk.clone())).sum();
             prop_assert_eq!(read, wanted.count());
         }
+    }
 
-        #[test]
-        fn a_patched_map_has_each_page_where_it_was_found_last(
-            old_pages in 0_u32..100,
-            pages in 1_u32..100,
-            changed in proptest::collection::btree_set(0_u32..100, 0..40),
-        ) {
-            let place = |number: u32, page: u32| {
-                let pack = PackId { session: ulid::Ulid::from_bytes([1; 16]), number };
-                Source::Frames { pack, block: page, slot: 0, stride: 1 }
-            };
-            let mut old = PageMap::default();
-            for page in 0..old_pages {
-                old.push(Run { pages: 1, source: place(0, page) });
-            }
-            let is_placed = |page: &u32| changed.contains(page) || *page >= old_pages;
-            let placed: Vec<Placed> = (0..pages).filter(is_placed).map(|page| (page, place(1, page))).collect();
-            let map = patched(&(0..pages), &old, &placed);
-            prop_assert_eq!(map.page_count(), u64::from(pages));
-            for piece in map.pieces() {
-                for page in piece.first_page..piece.first_page + piece.pages {
-                    prop_assert_eq!(piece.pack.number, u32::from(is_placed(&page)));
-                    prop_assert_eq!(piece.block + page - piece.first_page, page);
-                }
-            }
+    /// The worker's end of a reader that is given a file whole. Of `pages` pages that the walk saw it has so many bytes now.
+    fn read(pages: u32, bytes: usize, relation_block: Option<u32>, take: impl FnOnce(ReadAhead)) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, vec![1; bytes]).unwrap();
+        read_path(path, pages, relation_block, take);
+    }
+
+    fn read_path(path: std::path::PathBuf, pages: u32, relation_block: Option<u32>, take: impl FnOnce(ReadAhead)) {
+        let source = SourceFile::new(Vec::new(), path, u64::from(pages) * PAGE_SIZE as u64, relation_block);
+        let plan = FilePlan { read: PageSet::all(pages), rewrite: PageSet::default(), expected: None };
+        let all = task::cut(&Arc::new(source), pages, &plan, &PageMap::default(), 7);
+        let (sender, tasks) = bounded(all.len());
+        for task in all {
+            sender.send(task).unwrap();
         }
+        drop(sender);
+        let pacer = Pacer::unlimited();
+        let (reader, ahead) = Reader::new(tasks, &pacer);
+        thread::scope(|scope| {
+            scope.spawn(|| reader.run());
+            take(ahead);
+        });
+    }
+
+    fn chunks(ahead: &ReadAhead) -> Receiver<Result<Chunk>> {
+        match ahead.opened.recv().unwrap().unwrap() {
+            Opened::There { chunks, .. } => chunks,
+            Opened::Gone(sequence) => panic!("the file of task {sequence} is there"),
+        }
+    }
+
+    /// What the chunks of a task are, whose buffers go back: bytes, bytes in the file, and where the file ends.
+    fn taken(ahead: &ReadAhead) -> Vec<(usize, usize, Option<u64>)> {
+        let take = |chunk: Result<Chunk>| {
+            let chunk = chunk.unwrap();
+            let (from_file, rest) = chunk.buffer[..chunk.length].split_at(chunk.in_file);
+            assert!(from_file.iter().all(|byte| *byte == 1) && rest.iter().all(|byte| *byte == 0));
+            let _needed_till_all_is_read = ahead.buffers.send(chunk.buffer);
+            (chunk.length, chunk.in_file, chunk.file_end)
+        };
+        chunks(ahead).into_iter().map(take).collect()
+    }
+
+    #[test]
+    fn a_relation_that_was_truncated_is_read_on_as_zeros_and_another_file_ends() {
+        let (mebibyte, page) = (1 << 20, PAGE_SIZE);
+        let bytes = mebibyte + 3 * page + 5;
+        let shrunk = |relation| {
+            let mut chunks = Vec::new();
+            read(4 * BUFFER_PAGES, bytes, relation, |ahead| chunks = taken(&ahead));
+            chunks
+        };
+        let rest = 3 * page + 5;
+        let whole = (mebibyte, mebibyte, None);
+        assert_eq!(shrunk(Some(0)), [whole, (mebibyte, rest, None), (mebibyte, 0, None), (mebibyte, 0, None)]);
+        assert_eq!(shrunk(None), [whole, (rest, rest, Some(bytes as u64))]);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_told_of() {
+        let nowhere = tempfile::tempdir().unwrap().path().join("file");
+        read_path(nowhere, 1, None, |ahead| {
+            assert!(matches!(ahead.opened.recv().unwrap().unwrap(), Opened::Gone(7)));
+            assert!(ahead.opened.recv().is_err());
+        });
+    }
+
+    #[test]
+    fn no_more_is_read_than_the_buffers_hold_and_all_ends_with_the_worker() {
+        let pages = task::TASK_PAGES + BUFFER_PAGES;
+        read(pages, pages as usize * PAGE_SIZE, Some(0), |ahead| {
+            let first = chunks(&ahead);
+            let held: Vec<_> = (0..BUFFERS).map(|_| first.recv().unwrap().unwrap()).collect();
+            assert!(first.recv_timeout(Duration::from_millis(50)).is_err());
+            drop(held);
+            // The reader waits for a buffer now, and must not do so for ever.
+        });
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::thread;
 
+use crossbeam_channel::unbounded;
 use fs_err as fs;
 use pgark_repository::codec::Compression;
 use pgark_repository::container::WriteOptions;
@@ -18,10 +20,11 @@ use super::adoption::Adoption;
 use super::packs::Packs;
 use super::pages::PageSet;
 use super::plan::FilePlan;
-use super::reader::{Reader, Rules};
+use super::reader::Reader;
 use super::reference::Emptied;
 use super::stock::Stock;
 use super::tables::TableCache;
+use super::taker::{Rules, Taker};
 use super::task::{SourceFile, cut};
 
 const NAME: &[u8] = b"base/5/16384";
@@ -58,16 +61,26 @@ impl Room {
         let packs = Packs::new(&self.repository, &self.stanza, Ulid::from_bytes([session; 16]), OPTIONS);
         let pacer = Pacer::unlimited();
         let rules = Rules { checksums: None, audit_since: None, pacer: &pacer };
-        let mut reader = Reader::new(&packs, stock, &rules);
         let adopted = stock.adoption.packs_of(NAME);
         let file = SourceFile::new(NAME.to_vec(), path, content.len() as u64, Some(0));
         let file = Arc::new(SourceFile { is_compared: false, adopted, ..file });
         let pages = u32::try_from(content.len().div_ceil(PAGE_SIZE)).unwrap();
         let mut map = PageMap::default();
+        let (sender, tasks) = unbounded();
         for task in cut(&file, pages, plan, old, 0) {
-            map.append(&reader.read(&task).unwrap().expect("the file is there").map);
+            sender.send(task).unwrap();
         }
-        reader.finish().unwrap();
+        drop(sender);
+        let (reader, ahead) = Reader::new(tasks, &pacer);
+        let mut taker = Taker::new(&packs, stock, &rules, ahead.buffers);
+        thread::scope(|scope| {
+            scope.spawn(|| reader.run());
+            for opened in ahead.opened {
+                let (_, read) = taker.take(&opened.unwrap()).unwrap();
+                map.append(&read.expect("the file is there").map);
+            }
+        });
+        taker.finish().unwrap();
         let stored = packs.written().values().map(|pack| pack.pages).sum();
         (map, stored)
     }

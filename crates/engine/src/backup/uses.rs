@@ -25,14 +25,33 @@ impl Uses {
     /// What a file uses.
     pub(super) fn add(&mut self, counts: &PackCounts) {
         for (pack, count) in counts {
-            *self.0.entry(*pack).or_default() += i64::from(*count);
+            self.change(*pack, i64::from(*count));
         }
     }
 
     /// What a file used in the reference, and does not use any more.
     pub(super) fn release(&mut self, counts: &PackCounts) {
         for (pack, count) in counts {
-            *self.0.entry(*pack).or_default() -= i64::from(*count);
+            self.change(*pack, -i64::from(*count));
+        }
+    }
+
+    /// What a file used in the reference, and what it uses now, which is mostly the same.
+    pub(super) fn replace(&mut self, old: &PackCounts, new: &PackCounts) {
+        let mut old = old.iter().peekable();
+        for (pack, now) in new {
+            while let Some((gone, before)) = old.next_if(|(id, _)| id < pack) {
+                self.change(*gone, -i64::from(*before));
+            }
+            let before = old.next_if(|(id, _)| id == pack).map_or(0, |(_, before)| *before);
+            self.change(*pack, i64::from(*now) - i64::from(before));
+        }
+        old.for_each(|(gone, before)| self.change(*gone, -i64::from(*before)));
+    }
+
+    fn change(&mut self, pack: PackId, by: i64) {
+        if by != 0 {
+            *self.0.entry(pack).or_default() += by;
         }
     }
 
@@ -68,9 +87,27 @@ fn part(pack: PackUse, references: u32) -> PackUse {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use ulid::Ulid;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_replaced_is_released_and_added(
+            old in proptest::collection::btree_map(0_u32..20, 1_u32..9, 0..12),
+            new in proptest::collection::btree_map(0_u32..20, 1_u32..9, 0..12),
+        ) {
+            let counts = |of: BTreeMap<u32, u32>| of.into_iter().map(|(number, count)| (id(number), count)).collect();
+            let (old, new): (PackCounts, PackCounts) = (counts(old), counts(new));
+            let (mut at_once, mut in_turn) = (Uses::default(), Uses::default());
+            at_once.replace(&old, &new);
+            in_turn.release(&old);
+            in_turn.add(&new);
+            in_turn.0.retain(|_, count| *count != 0);
+            prop_assert_eq!(at_once.0, in_turn.0);
+        }
+    }
 
     fn id(number: u32) -> PackId {
         PackId { session: Ulid::from_bytes([1; 16]), number }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pgark_repository::garbage::{self, EntryKind, NewEntry, Survey};
-use pgark_repository::session::Session;
+use pgark_repository::session::{DEAD_AFTER, Session};
 use pgark_repository::{PackId, names, removal};
 use pgark_storage::Key;
 use pgark_system::clock::Stopwatch;
@@ -134,6 +134,39 @@ impl<'worker, 'session> Worker<'worker, 'session> {
         }
         for label in removal::removed_backups(repository, stanza)? {
             removal::remove_notes(repository, stanza, &label)?;
+        }
+        self.remove_unfinished()
+    }
+
+    /// Removes what killed writers have left unfinished on a file system. Who has not written to a file for as long as it
+    /// takes to be taken for dead is not at work on it any more; that sessions which are alive have their packs left alone
+    /// is one more belt.
+    fn remove_unfinished(&mut self) -> Result<()> {
+        let (repository, stanza) = (self.stanza.repository(), self.stanza.name());
+        let storage = repository.storage();
+        self.session.renew()?;
+        let Some(own) = storage.head(&names::session(stanza, self.session.id())?)? else { return Ok(()) };
+        let before = own.modified - DEAD_AFTER;
+        let (above, packs) = (names::stanza(stanza)?, names::packs(stanza)?);
+        let claimed = self.survey.sessions.claimed();
+        let mut removed = 0;
+        for part in storage.list_directory(Some(&above))? {
+            let Ok(prefix) = above.join(&part.name) else { continue };
+            if prefix != packs {
+                removed += storage.remove_unfinished(&prefix, before)?;
+            }
+        }
+        for part in storage.list_directory(Some(&packs))? {
+            let Ok(prefix) = packs.join(&part.name) else { continue };
+            if !claimed.iter().any(|session| session.to_string() == part.name) {
+                removed += storage.remove_unfinished(&prefix, before)?;
+            }
+        }
+        if removed > 0 {
+            tracing::info!(
+                "repo{}: remove {removed} unfinished file(s) of processes that have ended",
+                self.stanza.key()
+            );
         }
         Ok(())
     }

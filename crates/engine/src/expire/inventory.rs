@@ -7,10 +7,13 @@ use pgark_postgres::Lsn;
 use pgark_postgres::wal::name::{SegmentName, SegmentSize, Timeline};
 use pgark_repository::garbage::{self, StoredPack};
 use pgark_repository::manifest::{BackupPoint, Manifest, ManifestDocument, PackUse};
+use pgark_repository::repository::Cluster;
 use pgark_repository::{Label, PackId, names};
+use pgark_system::termination;
 
 use super::retention::Backup;
 use crate::error::{Error, ErrorKind, Result};
+use crate::parallel::{self, PackLists};
 use crate::stanza::Stanza;
 
 /// What was found.
@@ -69,48 +72,52 @@ impl Inventory {
             newest_manifest: manifests.values().map(|manifest| manifest.modified).max(),
             packs: packs.keys().copied().collect(),
         };
-        for label in manifests.into_keys() {
-            match inventory.read_backup(stanza, packs, &label) {
-                // It was withdrawn a moment ago.
-                Err(error) if error.kind() == ErrorKind::FileMissing => continue,
-                Err(error) if expired == Some(&label) => {
-                    tracing::warn!("the manifest of backup {label} can't be read: {}", error.full_message());
+        let labels: Vec<Label> = manifests.into_keys().collect();
+        let reading = Reading {
+            stanza,
+            clusters: &stanza.clusters()?,
+            packs,
+            numbers: &inventory.packs,
+            lists: PackLists::default(),
+        };
+        let threads = parallel::requests_at_once(stanza.repository().storage());
+        let (mut read, mut failed) = (BTreeMap::new(), BTreeMap::new());
+        parallel::for_each(
+            &labels,
+            threads,
+            |label| reading.backup(label),
+            |label, found| {
+                match found {
+                    Ok(found) => drop(read.insert(label.clone(), found)),
+                    // It was withdrawn a moment ago.
+                    Err(error) if error.kind() == ErrorKind::FileMissing => {}
+                    Err(error) => drop(failed.insert(label.clone(), error)),
                 }
-                Err(error) => {
-                    return Err(error
-                        .hint("as long as nobody knows what this backup needs, nothing can be removed")
-                        .hint(format!("remove the backup with expire --set={label} if it can't be repaired")));
-                }
-                Ok(backup) => inventory.backups.push(backup),
+                termination::check().map_err(Error::from)
+            },
+        )?;
+        for (label, error) in failed {
+            if expired != Some(&label) {
+                return Err(error
+                    .hint("as long as nobody knows what this backup needs, nothing can be removed")
+                    .hint(format!("remove the backup with expire --set={label} if it can't be repaired")));
             }
+            tracing::warn!("the manifest of backup {label} can't be read: {}", error.full_message());
+            inventory.labels.insert(label);
+        }
+        for (label, found) in read {
+            if let Some(flaw) = &found.flaw {
+                tracing::warn!(
+                    "repo{}: backup {label} can't be restored and does not count: {flaw}\n\
+                     HINT: run verify to see what is missing, and take a new backup",
+                    stanza.key()
+                );
+            }
+            inventory.backups.push(found.backup);
+            inventory.needs.insert(label.clone(), found.needs);
             inventory.labels.insert(label);
         }
         Ok(inventory)
-    }
-
-    fn read_backup(
-        &mut self,
-        stanza: &Stanza<'_>,
-        packs: &BTreeMap<PackId, StoredPack>,
-        label: &Label,
-    ) -> Result<Backup> {
-        let manifest = Manifest::open(stanza.repository(), stanza.name(), label)?;
-        let needed = manifest.packs()?;
-        let mut set = PackSet::new(self.packs.len());
-        for number in needed.keys().filter_map(|id| self.packs.binary_search(id).ok()) {
-            set.insert(number);
-        }
-        let flaw = first_flaw(stanza, packs, &needed)?;
-        if let Some(flaw) = &flaw {
-            tracing::warn!(
-                "repo{}: backup {label} can't be restored and does not count: {flaw}\n\
-                 HINT: run verify to see what is missing, and take a new backup",
-                stanza.key()
-            );
-        }
-        let backup = describe(stanza, manifest.document(), flaw.is_none())?;
-        self.needs.insert(label.clone(), set);
-        Ok(backup)
     }
 
     /// The packs that these backups need.
@@ -119,6 +126,42 @@ impl Inventory {
         labels.into_iter().filter_map(|label| self.needs.get(label)).for_each(|set| all.add(set));
         let packs = self.packs.iter().enumerate().filter(|(number, _)| all.contains(*number));
         packs.map(|(_, pack)| *pack).collect()
+    }
+}
+
+/// A backup as its manifest tells of it.
+#[derive(Debug)]
+struct Found {
+    backup: Backup,
+    /// The packs that it needs.
+    needs: PackSet,
+    /// What is wrong with the first pack that is not as it should be.
+    flaw: Option<String>,
+}
+
+/// What it takes to read manifests, many at once.
+struct Reading<'reading> {
+    stanza: &'reading Stanza<'reading>,
+    clusters: &'reading [Cluster],
+    packs: &'reading BTreeMap<PackId, StoredPack>,
+    /// The packs by their numbers in a [`PackSet`].
+    numbers: &'reading [PackId],
+    lists: PackLists,
+}
+
+impl Reading<'_> {
+    fn backup(&self, label: &Label) -> Result<Found> {
+        let manifest = Manifest::open(self.stanza.repository(), self.stanza.name(), label)?;
+        let (needs, flaw) = self.lists.read(&manifest, |needed| {
+            let mut needs = PackSet::new(self.numbers.len());
+            for number in needed.keys().filter_map(|id| self.numbers.binary_search(id).ok()) {
+                needs.insert(number);
+            }
+            (needs, first_flaw(self.stanza, self.packs, &needed))
+        })?;
+        let flaw = flaw?;
+        let backup = describe(self.clusters, manifest.document(), flaw.is_none())?;
+        Ok(Found { backup, needs, flaw })
     }
 }
 
@@ -146,12 +189,11 @@ fn first_flaw(
 }
 
 /// What retention has to know of a backup.
-fn describe(stanza: &Stanza<'_>, document: &ManifestDocument, is_whole: bool) -> Result<Backup> {
+fn describe(clusters: &[Cluster], document: &ManifestDocument, is_whole: bool) -> Result<Backup> {
     let label = &document.label;
     let damaged = |what: &str| {
         Error::new(ErrorKind::FileInvalid, format!("the manifest of backup {label} makes no sense: {what}"))
     };
-    let clusters = stanza.clusters()?;
     let cluster = clusters.iter().find(|cluster| cluster.id == document.cluster.id);
     let cluster = cluster.ok_or_else(|| damaged("it is of a cluster that the stanza never had"))?;
     let segment = |point: &BackupPoint| point.wal_segment.as_deref().map(str::parse).transpose();

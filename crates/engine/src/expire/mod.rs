@@ -13,13 +13,11 @@ pub mod retention;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use pgark_postgres::wal::name::SegmentName;
 use pgark_repository::garbage::{self, Survey};
-use pgark_repository::session::{Session, SessionDocument, SessionKind, Sessions, Turn};
+use pgark_repository::session::{Session, SessionDocument, SessionKind};
 use pgark_repository::wal::Archive;
 use pgark_repository::{Label, PackId, StanzaName};
 use pgark_system::clock;
@@ -29,12 +27,9 @@ use self::inventory::Inventory;
 use self::plan::Step;
 use self::retention::{Now, Retention, is_full, set};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock;
-use crate::stanza::{OpenRepository, RepositorySettings, Stanza};
-
-/// How long to wait for another expire that is about to give way.
-const TURN_TIMEOUT: Duration = Duration::from_secs(10);
-const TURN_INTERVAL: Duration = Duration::from_millis(250);
+use crate::lock::{self, Locks};
+use crate::stanza::{RepositorySettings, Stanza};
+use crate::turn;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +54,7 @@ pub struct ExpireSettings {
     /// Whether to only say what would be done.
     pub dry_run: bool,
     /// Where lock files are.
-    pub lock_path: PathBuf,
+    pub locks: Locks,
     /// This host.
     pub host: String,
     /// This program and its version.
@@ -93,7 +88,7 @@ pub enum Outcome {
 /// to be expired is the last one; damage; or the storage's error. Where what there is can't be read, nothing is removed.
 pub fn run(settings: &ExpireSettings, repository: &ExpireRepository) -> Result<Outcome> {
     let key = repository.settings.key;
-    let acquire = || lock::acquire(&settings.lock_path, &settings.stanza, "backup", key);
+    let acquire = || lock::acquire(&settings.locks, &settings.stanza, "backup", key, "expire");
     let _lock = (!repository.is_locked).then(acquire).transpose()?;
     let open = repository.settings.open()?;
     open.repository.check_removable()?;
@@ -109,7 +104,8 @@ pub fn run(settings: &ExpireSettings, repository: &ExpireRepository) -> Result<O
         plan.steps.iter().for_each(|step| tell(key, step));
         return Ok(Outcome::Done);
     }
-    let mut session = begin(settings, &open)?;
+    let (host, wait) = (&settings.host, settings.locks.wait);
+    let mut session = turn::begin(&open.repository, &settings.stanza, SessionKind::Expire, host, wait)?;
     let result = expire(settings, repository, &stanza, &mut session);
     // A session that can't be ended is harmless: it is no longer renewed.
     let ended = session.end();
@@ -131,44 +127,6 @@ fn expire(
     // From here on the manifests are read: what they need is spared.
     let plan = Expire { settings, stanza, retention: &repository.retention }.plan(&survey)?;
     Worker::new(stanza, survey, session, &settings.program).carry_out(&plan)
-}
-
-/// Begins the session, when it is this process's turn.
-fn begin<'repository>(
-    settings: &ExpireSettings,
-    repository: &'repository OpenRepository,
-) -> Result<Session<'repository>> {
-    let (repository, stanza) = (&repository.repository, &settings.stanza);
-    let session = Session::begin(repository, stanza, SessionKind::Expire, settings.host.clone(), Vec::new())?;
-    let mut other = None;
-    let turn = clock::wait_for(TURN_TIMEOUT, TURN_INTERVAL, || {
-        let sessions = Sessions::read(repository, stanza, session.id())?;
-        Ok::<_, Error>(match sessions.turn(session.id()) {
-            Turn::Mine => Some(None),
-            Turn::GiveWay(lower) => Some(Some(lower)),
-            Turn::Wait(higher) => {
-                other = Some(higher);
-                None
-            }
-        })
-    });
-    match turn {
-        Ok(Some(None)) => Ok(session),
-        Ok(Some(Some(lower))) => Err(give_way(session, Some(lower))),
-        Ok(None) => Err(give_way(session, other)),
-        Err(error) => {
-            let _stays = session.end();
-            Err(error)
-        }
-    }
-}
-
-fn give_way(session: Session<'_>, other: Option<SessionDocument>) -> Error {
-    // One that stays is no longer renewed.
-    let _stays = session.end();
-    let who = other.map_or_else(String::new, |other| format!(": process {} on host '{}'", other.process, other.host));
-    Error::new(ErrorKind::LockAcquire, format!("another expire is at work on this repository{who}"))
-        .hint("run the command again when it has ended")
 }
 
 /// What is to be done.

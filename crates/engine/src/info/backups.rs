@@ -1,6 +1,6 @@
 //! Reading the backups of a stanza: their documents, and which packs they need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use pgark_repository::manifest::{Entry, Manifest, PackUse};
@@ -21,7 +21,7 @@ enum Users {
 /// Which packs are needed by which backup alone.
 #[derive(Debug, Default)]
 struct Sharing {
-    packs: BTreeMap<PackId, (Users, u64)>,
+    packs: HashMap<PackId, (Users, u64)>,
 }
 
 impl Sharing {
@@ -46,16 +46,24 @@ impl Sharing {
     }
 }
 
-/// Reads all backups of a stanza, many at once, and gives those that are asked for, oldest first, and how many there are.
-/// One that is damaged does not hide the others; the first error is given beside them.
+/// What was read of the backups of a stanza.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Those that are asked for, oldest first.
+    pub(super) backups: Vec<BackupReport>,
+    /// How many there are.
+    pub(super) count: usize,
+    /// Bytes of the packs that they need; `None` where not all can be read.
+    pub(super) pack_bytes: Option<u64>,
+    /// The first error.
+    pub(super) result: Result<()>,
+}
+
+/// Reads all backups of a stanza, many at once. One that is damaged does not hide the others.
 ///
 /// # Errors
 /// Where the backups can't be listed.
-pub(super) fn read(
-    settings: &InfoSettings,
-    repository: &Repository,
-    stanza: &StanzaName,
-) -> Result<(Vec<BackupReport>, usize, Result<()>)> {
+pub(super) fn read(settings: &InfoSettings, repository: &Repository, stanza: &StanzaName) -> Result<Found> {
     let listed: Vec<(usize, (Label, Vec<Ulid>))> =
         repository.backups_with_notes(stanza)?.into_iter().enumerate().collect();
     let threads = parallel::requests_at_once(repository.storage());
@@ -82,15 +90,18 @@ pub(super) fn read(
         Ok(())
     })?;
     // Without having read all of them nobody knows what is needed by one alone.
+    let mut pack_bytes = None;
     if failed.is_empty() {
-        let exclusive = sharing.into_inner().unwrap_or_else(PoisonError::into_inner).exclusive();
+        let sharing = sharing.into_inner().unwrap_or_else(PoisonError::into_inner);
+        pack_bytes = Some(sharing.packs.values().map(|(_, length)| length).sum());
+        let exclusive = sharing.exclusive();
         for (place, backup) in &mut found {
             backup.exclusive = Some(exclusive.get(place).copied().unwrap_or_default());
         }
     }
     let first_error = failed.into_iter().find(|(place, _)| is_wanted(&listed[*place].1.0));
     let result = first_error.map_or(Ok(()), |(_, error)| Err(error));
-    Ok((found.into_values().collect(), listed.len(), result))
+    Ok(Found { backups: found.into_values().collect(), count: listed.len(), pack_bytes, result })
 }
 
 fn read_backup(

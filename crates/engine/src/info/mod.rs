@@ -10,17 +10,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pgark_postgres::wal::name::SegmentName;
-use pgark_repository::manifest::ManifestDocument;
+use pgark_postgres::wal::name::{SegmentName, SegmentSize};
+use pgark_repository::manifest::{Manifest, ManifestDocument};
 use pgark_repository::repository::Cluster;
 use pgark_repository::wal::Archive;
 use pgark_repository::{Encryption, LabelKind, Repository, StanzaName};
 
+use self::backups::Found;
 pub use self::window::{MissingWal, Window};
+use crate::coverage::BackupSpan;
 use crate::error::{Error, Result};
-use crate::lock;
+use crate::lock::{self, Held};
 use crate::parallel;
-use crate::stanza::RepositorySettings;
+use crate::stanza::{RepositorySettings, Stanza};
 
 /// What is to be told.
 #[derive(Debug)]
@@ -61,10 +63,12 @@ pub struct RepositoryReport {
     pub clusters: Vec<ClusterReport>,
     /// The backups that were asked for, oldest first.
     pub backups: Vec<BackupReport>,
-    /// Whether a backup into this repository is running on this host.
-    pub backup_runs: bool,
-    /// Whether a restore from this repository is running on this host.
-    pub restore_runs: bool,
+    /// Bytes of the packs that all backups need, each counted once; `None` where not all backups can be read.
+    pub pack_bytes: Option<u64>,
+    /// The backup into this repository that is running on this host, or the expire.
+    pub backup: Option<Held>,
+    /// The restore from this repository that is running on this host.
+    pub restore: Option<Held>,
 }
 
 /// How it is with a stanza in a repository.
@@ -178,10 +182,10 @@ fn of_stanza(
     repository: &Repository,
     stanza: &StanzaName,
 ) -> RepositoryReport {
-    let runs = |kind: &str| pgark_system::lock::is_held(&lock::path(&settings.lock_path, stanza, kind, from.key));
+    let look = |kind: &str| lock::look(&settings.lock_path, stanza, kind, from.key);
     let mut report = RepositoryReport {
-        backup_runs: runs("backup"),
-        restore_runs: runs("restore"),
+        backup: look("backup"),
+        restore: look("restore"),
         ..RepositoryReport::new(from, RepositoryStatus::Ok)
     };
     if !settings.progress_only
@@ -199,7 +203,7 @@ impl RepositoryReport {
             Encryption::Passphrase(_) => "aes-256-gcm",
         };
         let (clusters, backups) = (Vec::new(), Vec::new());
-        Self { key: from.key, cipher, status, clusters, backups, backup_runs: false, restore_runs: false }
+        Self { key: from.key, cipher, status, clusters, backups, pack_bytes: None, backup: None, restore: None }
     }
 
     /// Reads what the repository has. What was read before an error stays in the report.
@@ -219,11 +223,12 @@ impl RepositoryReport {
     /// Reads the backups that are asked for, and what can be recovered from them. What is asked for by label or type is
     /// told without: it takes all backups to know.
     fn read_backups(&mut self, settings: &InfoSettings, repository: &Repository, stanza: &StanzaName) -> Result<()> {
-        let (found, count, result) = backups::read(settings, repository, stanza)?;
+        let Found { backups, count, pack_bytes, result } = backups::read(settings, repository, stanza)?;
         if count == 0 {
             self.status = RepositoryStatus::NoBackups;
         }
-        self.backups = found;
+        self.backups = backups;
+        self.pack_bytes = pack_bytes;
         if settings.kind.is_none() && settings.set.is_none() {
             self.find_windows(repository, stanza)?;
         }
@@ -240,6 +245,30 @@ impl RepositoryReport {
         }
         Ok(())
     }
+}
+
+/// WAL of a stanza's current cluster that is missing after its newest backup began: no recovery gets past it, until there
+/// is another backup.
+///
+/// # Errors
+/// Damage, or the storage's error.
+pub(crate) fn missing_since_newest_backup(stanza: &Stanza<'_>) -> Result<Vec<MissingWal>> {
+    let (repository, current) = (stanza.repository(), stanza.current());
+    let mut documents = Vec::new();
+    for label in repository.backups(stanza.name())? {
+        let manifest = Manifest::open(repository, stanza.name(), &label)?;
+        if manifest.document().cluster.id == current.id {
+            documents.push(manifest.document().clone());
+        }
+    }
+    let documents: Vec<_> = documents.iter().collect();
+    let newest = documents.iter().filter_map(|document| BackupSpan::of(document)).map(|span| span.first).max();
+    let size = documents.last().and_then(|last| SegmentSize::new(u64::from(last.cluster.wal_segment_size)).ok());
+    let Some((newest, size)) = newest.zip(size) else { return Ok(Vec::new()) };
+    let threads = parallel::requests_at_once(repository.storage());
+    let (_, mut missing) = window::find(&stanza.archive(current), &documents, threads)?;
+    missing.retain(|gap| gap.last.number(size).is_some_and(|last| last >= newest));
+    Ok(missing)
 }
 
 /// The first and the last segment of an archive.
@@ -308,14 +337,14 @@ impl StanzaReport {
         self.repositories.iter().find_map(RepositoryReport::current)
     }
 
-    /// Whether a backup of the stanza is running on this host.
-    pub fn backup_runs(&self) -> bool {
-        self.repositories.iter().any(|report| report.backup_runs)
+    /// The backups and expires of the stanza that are running on this host, with the keys of their repositories.
+    pub fn running_backups(&self) -> Vec<(u32, &Held)> {
+        self.repositories.iter().filter_map(|report| Some((report.key, report.backup.as_ref()?))).collect()
     }
 
-    /// Whether a restore of the stanza is running on this host.
-    pub fn restore_runs(&self) -> bool {
-        self.repositories.iter().any(|report| report.restore_runs)
+    /// The restores of the stanza that are running on this host, with the keys of their repositories.
+    pub fn running_restores(&self) -> Vec<(u32, &Held)> {
+        self.repositories.iter().filter_map(|report| Some((report.key, report.restore.as_ref()?))).collect()
     }
 
     /// The backups of all repositories with the key of theirs, by the time of their end.

@@ -191,14 +191,14 @@ fn bare_line(document: &ManifestDocument, path: &[u8], attributes: &Attributes) 
 fn map_line(content: &Content) -> Option<MapLine> {
     match content {
         Content::None => None,
-        Content::Map(map) => Some(MapLine::Runs(map.runs().iter().map(run_line).collect())),
+        Content::Map(map) => Some(MapLine::Runs(map.runs().map(run_line).collect())),
         Content::At(at) => {
             Some(MapLine::At { pack: at.pack.to_string(), block: at.block, offset: at.offset, length: at.length })
         }
     }
 }
 
-fn run_line(run: &Run) -> RunLine {
+fn run_line(run: Run) -> RunLine {
     match run.source {
         Source::Zeros => RunLine::Zeros { zeros: run.pages },
         Source::Frames { pack, block, slot, stride } => {

@@ -58,7 +58,7 @@ pub fn run(settings: RestoreSettings) -> Result<RestoreReport> {
     let repositories = open_repositories(&settings)?;
     let choice = select::choose(&settings, &repositories)?;
     let key = choice.stanza.key();
-    let _lock = lock::acquire(&settings.lock_path, &settings.stanza, "restore", key)?;
+    let _lock = lock::acquire(&settings.locks, &settings.stanza, "restore", key, "restore")?;
     let (repository, label, host) = (choice.stanza.repository(), choice.label, settings.host.clone());
     let stanza = settings.stanza.clone();
     pin::while_pinned(repository, &stanza, &label, &host, || restore(settings, repository, key, label.clone()))

@@ -9,6 +9,7 @@ use pgark_repository::manifest::ManifestDocument;
 use pgark_repository::{Label, StanzaName};
 use pgark_system::pace::Pacer;
 
+use crate::lock::Locks;
 use crate::sidecar::SidecarSettings;
 use crate::stanza::RepositorySettings;
 
@@ -119,7 +120,7 @@ pub struct RestoreSettings {
     /// At what pace they write to the disk together, and read from it.
     pub pacer: Pacer,
     /// Where lock files are.
-    pub lock_path: PathBuf,
+    pub locks: Locks,
     /// This host.
     pub host: String,
 }

@@ -65,6 +65,13 @@ pub(super) struct ManifestCheck {
     pub(super) flawed_packs: Vec<(PackId, String, super::finding::FindingKind)>,
 }
 
+impl ManifestCheck {
+    /// Whether something is wrong with the manifest or its maps.
+    pub(super) fn is_flawed(&self) -> bool {
+        self.flaw.is_some() || self.map_flaw.is_some() || !self.flawed_packs.is_empty()
+    }
+}
+
 /// Why going through entries was ended.
 enum Stop {
     BrokenOff,

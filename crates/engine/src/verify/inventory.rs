@@ -147,6 +147,8 @@ impl Inventory<'_> {
             })?;
             Ok((manifest.document().clone(), contradicted))
         };
+        // What was read wrongly once may be right the next time.
+        let open = |label: &Label| open(label).or_else(|_| open(label));
         parallel::for_each(&labels, threads, open, |label, opened| match flaw_or_error(opened)? {
             Ok((document, contradicted)) => {
                 self.add_span(&document);
@@ -251,7 +253,7 @@ impl ArchiveInventory<'_> {
         }
         for file in &files {
             if let (Ok(WalFileName::History(timeline)), Some(coverage)) = (file.parse(), &mut coverage) {
-                let read = flaw_or_error(self.archive.history(file))?;
+                let read = flaw_or_error(self.archive.history(file).or_else(|_| self.archive.history(file)))?;
                 let parsed = read.and_then(|bytes| {
                     TimelineHistory::parse(timeline, &String::from_utf8_lossy(&bytes))
                         .map_err(|error| Flaw::inconsistent(error.to_string()))

@@ -182,6 +182,18 @@ enum Done {
     Row(RowCheck),
 }
 
+impl Done {
+    /// Whether something seems to be wrong that was not looked at twice already.
+    fn is_flawed(&self) -> bool {
+        match self {
+            Self::Object(flaw) => flaw.is_some(),
+            Self::Backup(check) => check.as_ref().is_some_and(ManifestCheck::is_flawed),
+            Self::Pack(_, flawed) => flawed.is_some(),
+            Self::BrokenOff | Self::Row(_) => false,
+        }
+    }
+}
+
 /// The work on one stanza of a repository.
 struct Work<'verify> {
     settings: &'verify VerifySettings,
@@ -222,7 +234,25 @@ impl Work<'_> {
         Ok(units)
     }
 
+    /// Checks a piece of work, and once more where something seems to be wrong: the fault may have been that of the way from
+    /// the storage, and not of what is stored.
     fn check(&self, manifests: &ManifestChecks<'_>, unit: &Unit) -> Result<Done> {
+        let done = self.look(manifests, unit)?;
+        if !done.is_flawed() {
+            return Ok(done);
+        }
+        Ok(match self.look(manifests, unit)? {
+            Done::BrokenOff => done,
+            again => {
+                if !again.is_flawed() {
+                    tracing::info!("repo{}: {unit} is whole when it is read again", self.stanza.key());
+                }
+                again
+            }
+        })
+    }
+
+    fn look(&self, manifests: &ManifestChecks<'_>, unit: &Unit) -> Result<Done> {
         // However little time there is: something is done, or a row of short runs would never come to an end.
         let is_first = !matches!(unit, Unit::Small(..) | Unit::File(..)) && !self.began.swap(true, Ordering::Relaxed);
         let go_on = || if is_first { termination::requested().is_none() } else { self.pace.goes_on() };
@@ -231,7 +261,10 @@ impl Work<'_> {
         }
         let repository = self.stanza.repository();
         Ok(match unit {
-            Unit::Small(kind, name) => Done::Object(flaw_or_error(objects::check(repository, *kind, name))?.err()),
+            Unit::Small(kind, name) => {
+                let checked = objects::check_small(repository, self.stanza.name(), *kind, name);
+                Done::Object(flaw_or_error(checked)?.err())
+            }
             Unit::File(place, file) => match self.wal(*place) {
                 Some(checks) => Done::Object(checks.check_file(file, &go_on)?),
                 None => Done::Object(None),

@@ -111,7 +111,12 @@ impl<'verify> Tables<'verify> {
         if let Some(known) = self.kept().recall(id) {
             return Ok(known);
         }
-        let known = Arc::new(flaw_or_error(Table::read(self.repository, self.stanza, id))?);
+        let read = || flaw_or_error(Table::read(self.repository, self.stanza, id));
+        let known = Arc::new(match read()? {
+            Ok(table) => Ok(table),
+            // What was read wrongly once must not be kept.
+            Err(_) => read()?,
+        });
         self.kept().keep(id, &known, self.limit);
         Ok(known)
     }

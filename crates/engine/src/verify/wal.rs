@@ -64,7 +64,7 @@ impl WalChecks<'_> {
             if !go_on() {
                 break;
             }
-            match self.check_segment(segment, &mut check.bytes, go_on)? {
+            match self.check_twice(segment, &mut check.bytes, go_on)? {
                 SegmentCheck::BrokenOff => break,
                 SegmentCheck::Flawed(flaw) => {
                     check.flaws.push((segment, flaw));
@@ -79,6 +79,17 @@ impl WalChecks<'_> {
             check.checked += 1;
         }
         Ok(check)
+    }
+
+    /// Checks a segment, and once more where something seems to be wrong.
+    fn check_twice(&self, segment: SegmentName, bytes: &mut u64, go_on: &dyn Fn() -> bool) -> Result<SegmentCheck> {
+        match self.check_segment(segment, bytes, go_on)? {
+            SegmentCheck::Flawed(flaw) => match self.check_segment(segment, bytes, go_on)? {
+                SegmentCheck::BrokenOff => Ok(SegmentCheck::Flawed(flaw)),
+                again => Ok(again),
+            },
+            checked => Ok(checked),
+        }
     }
 
     fn check_segment(&self, segment: SegmentName, bytes: &mut u64, go_on: &dyn Fn() -> bool) -> Result<SegmentCheck> {

@@ -1,6 +1,7 @@
 //! The pieces of the work, in which order they are done, and how long it may take.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -34,6 +35,20 @@ pub(super) enum Unit {
     Pack(PackId),
     /// Segments of an archive.
     Row(usize, Row),
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Small(_, name) => write!(formatter, "object '{name}'"),
+            Self::File(_, file) => write!(formatter, "file {file} of the archive"),
+            Self::Backup(label) => write!(formatter, "the manifest of backup {label}"),
+            Self::Pack(id) => write!(formatter, "pack {id}"),
+            Self::Row(_, Row { timeline, first, last }) => {
+                write!(formatter, "WAL of timeline {timeline}, segments {first} to {last}")
+            }
+        }
+    }
 }
 
 /// The work on manifests, packs and segments, each with the time when it was checked: what was not checked for the longest time comes first, and before that what

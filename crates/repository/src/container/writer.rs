@@ -151,6 +151,7 @@ impl<'vault, S: Sink> ContainerWriter<'vault, S> {
     /// # Errors
     /// As [`ContainerWriter::append`].
     pub(crate) fn append_all(&mut self, kind: BlockKind, blocks: &[&[u8]], workers: usize) -> Result<()> {
+        let workers = workers.min(blocks.len());
         if workers <= 1 {
             return blocks.iter().try_for_each(|plain| self.append(kind, plain).map(drop));
         }
@@ -166,7 +167,7 @@ impl<'vault, S: Sink> ContainerWriter<'vault, S> {
                     let numbered = |index| Some((number_after(first, index), *blocks.get(index)?));
                     while let Some((number, plain)) = numbered(next.fetch_add(1, Ordering::Relaxed)) {
                         let record = encoder.encode_block(object, number, kind, plain);
-                        let block = record.map(|record| (number, record, encoder.stored.clone()));
+                        let block = record.map(|record| (number, record, std::mem::take(&mut encoder.stored)));
                         // Nobody listens any more where another block has failed.
                         let Ok(()) = sender.send(block) else { return };
                     }

@@ -153,7 +153,7 @@ pub(super) fn numbers(repository: &Repository, stanza: &StanzaName) -> Result<Ve
 }
 
 /// One entry; `None` where there is none with this number.
-pub(super) fn read_entry(repository: &Repository, stanza: &StanzaName, number: u64) -> Result<Option<Entry>> {
+pub(crate) fn read_entry(repository: &Repository, stanza: &StanzaName, number: u64) -> Result<Option<Entry>> {
     let name = names::garbage_entry(stanza, number)?;
     let storage = repository.storage();
     let container = match Container::open(storage, repository.vault(), ObjectKind::Garbage, &name) {

@@ -20,4 +20,5 @@ mod log;
 pub use self::collect::{StoredManifest, StoredPack, Survey, manifests, packs};
 pub use self::confirm::confirm;
 pub use self::decide::{done, leftover, sweepable, unreferenced};
+pub(crate) use self::log::read_entry;
 pub use self::log::{Entry, EntryKind, Log, NewEntry};

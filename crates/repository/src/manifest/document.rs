@@ -41,8 +41,8 @@ pub struct ManifestDocument {
     pub groups: Vec<String>,
     /// The files with damaged pages, ascending.
     pub damaged_files: Vec<DamagedFile>,
-    /// Whether the server logged every change of a page in the WAL, hint bits included, so that two backups differ only
-    /// in pages that the WAL between them names.
+    /// Whether all pages are as the cluster had them, hint bits included, and the server logged every change of a page in
+    /// the WAL, so that a later backup on the timeline differs only in pages that the WAL in between names.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hints_logged: bool,
     /// Pages that differ from the backup before although no WAL says so, if there are any.

@@ -8,6 +8,7 @@ use ulid::Ulid;
 use super::document::ManifestDocument;
 use super::entry::{Content, Entry, EntryKind, MapLocation};
 use super::sidecar::SidecarEntry;
+use super::writer::PACK_RECORD_LENGTH;
 use crate::bytes::Reader;
 use crate::container::{BlockKind, Container, ObjectKind};
 use crate::document;
@@ -235,15 +236,16 @@ fn decode_index(bytes: &[u8]) -> Result<Vec<(u32, &[u8])>, Malformed> {
 
 fn decode_packs(bytes: &[u8]) -> Result<BTreeMap<PackId, PackUse>, Malformed> {
     let mut reader = Reader::new(bytes);
-    let mut packs = BTreeMap::new();
+    let mut packs: Vec<(PackId, PackUse)> = Vec::with_capacity(bytes.len() / PACK_RECORD_LENGTH);
     while !reader.is_empty() {
         let id = PackId { session: Ulid::from_bytes(reader.array()?), number: reader.u32()? };
         let references = reader.u32()?;
         let pack = PackUse { length: reader.u64()?, used: reader.u64()?, references, root: reader.array()? };
-        if packs.last_key_value().is_some_and(|(last, _)| *last >= id) {
+        if packs.last().is_some_and(|(last, _)| *last >= id) {
             return Err(Malformed::new("the packs in its list do not ascend"));
         }
-        packs.insert(id, pack);
+        packs.push((id, pack));
     }
-    Ok(packs)
+    // Made of all at once, since they are in order: much faster than one by one.
+    Ok(packs.into_iter().collect())
 }

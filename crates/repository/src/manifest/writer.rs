@@ -21,7 +21,7 @@ use crate::vault::Hash;
 const FILES_BLOCK_BYTES: usize = 256 << 10;
 
 /// Bytes of one entry of the pack list.
-const PACK_RECORD_LENGTH: usize = 72;
+pub(super) const PACK_RECORD_LENGTH: usize = 72;
 
 /// Builds one manifest as the backup goes on. Nothing reaches the repository before [`ManifestWriter::commit`]; till
 /// then the encoded entries, some tens of bytes a file, are held in memory.

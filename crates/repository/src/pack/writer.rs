@@ -118,12 +118,12 @@ impl<'repository> PackWriter<'repository> {
         Ok((block, stored_length))
     }
 
-    /// Appends a block of page maps and gives its number and its stored length in bytes.
+    /// Appends blocks of page maps, which get the next numbers and are compressed by so many threads at once.
     ///
     /// # Errors
     /// [`crate::Error::Limit`], [`crate::Error::VerifyWrite`], or the storage's error.
-    pub fn append_maps(&mut self, plain: &[u8]) -> Result<(u32, u32)> {
-        self.container.append(BlockKind::Maps, plain)
+    pub fn append_maps(&mut self, blocks: &[&[u8]], workers: usize) -> Result<()> {
+        self.container.append_all(BlockKind::Maps, blocks, workers)
     }
 
     /// Writes the tables and makes the pack durable.

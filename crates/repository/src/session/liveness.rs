@@ -18,6 +18,10 @@ use crate::repository::Repository;
 /// process.
 pub const DEAD_AFTER: SignedDuration = SignedDuration::from_hours(6);
 
+/// How long a session may be silent, by the storage's clock, before another of a kind of which one at a time is at work takes
+/// over where nothing is known of its process. What it stores and relies on stays claimed for [`DEAD_AFTER`].
+pub const TAKEN_OVER_AFTER: SignedDuration = SignedDuration::from_mins(15);
+
 /// Whether a session is alive that has said nothing for so long.
 pub fn is_alive(silence: SignedDuration, presence: Presence) -> bool {
     match presence {
@@ -34,9 +38,11 @@ pub struct Sessions {
     pub live: Vec<SessionDocument>,
     /// Those that are not any more, though they did not end.
     pub dead: Vec<SessionDocument>,
+    /// Those of the living that have been silent for so long that another backup need not wait for them.
+    pub silent: BTreeSet<Ulid>,
 }
 
-/// Whether a session of kind expire may go to work.
+/// Whether a session may go to work of whose kind one at a time does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// It may: no other is at work, and every other that begins from now on gives way.
@@ -80,18 +86,24 @@ impl Sessions {
             }
             let presence =
                 document.machine.as_ref().map_or(Presence::Elsewhere, |machine| machine.presence_of(document.process));
-            let is_alive = is_alive(now.duration_since(modified), presence);
+            let silence = now.duration_since(modified);
+            let is_alive = is_alive(silence, presence);
+            if presence == Presence::Elsewhere && silence >= TAKEN_OVER_AFTER {
+                sessions.silent.insert(document.id);
+            }
             if is_alive { &mut sessions.live } else { &mut sessions.dead }.push(document);
         }
         sessions
     }
 
-    /// Whether the session `own` of kind expire may go to work.
+    /// Whether the session `own` may go to work, of whose kind one at a time does. No conditional write is needed for that.
     ///
     /// A session is written before it looks for others. It gives way to one with a lower id, and waits until those with
-    /// higher ids, who have not seen it if they are at work already, have ended or given way. So no two are ever at work.
-    pub fn turn(&self, own: Ulid) -> Turn {
-        let others = || self.live.iter().filter(|session| session.kind == SessionKind::Expire);
+    /// higher ids, who have not seen it if they are at work already, have ended or given way. So no two are ever at work, but for backups one that has been silent for too long:
+    /// such a one ends itself, and if it can't, does no harm.
+    pub fn turn(&self, own: Ulid, kind: SessionKind) -> Turn {
+        let is_over = |session: &SessionDocument| kind == SessionKind::Backup && self.silent.contains(&session.id);
+        let others = || self.live.iter().filter(|session| session.kind == kind && !is_over(session));
         match (others().find(|other| other.id < own), others().next()) {
             (Some(lower), _) => Turn::GiveWay(lower.clone()),
             (None, Some(higher)) => Turn::Wait(higher.clone()),
@@ -153,16 +165,36 @@ mod tests {
                 .chain([session(1, SessionKind::Backup)])
                 .collect(),
             dead: vec![session(0, SessionKind::Expire)],
+            silent: BTreeSet::new(),
         };
-        assert_eq!(with(&[]).turn(own(5)), Turn::Mine);
-        assert_eq!(with(&[9]).turn(own(5)), Turn::Wait(session(9, SessionKind::Expire)));
-        assert_eq!(with(&[9, 4]).turn(own(5)), Turn::GiveWay(session(4, SessionKind::Expire)));
+        let expire = SessionKind::Expire;
+        assert_eq!(with(&[]).turn(own(5), expire), Turn::Mine);
+        assert_eq!(with(&[9]).turn(own(5), expire), Turn::Wait(session(9, SessionKind::Expire)));
+        assert_eq!(with(&[9, 4]).turn(own(5), expire), Turn::GiveWay(session(4, SessionKind::Expire)));
+    }
+
+    #[test]
+    fn a_backup_gives_way_to_another_unless_that_has_been_silent_for_too_long() {
+        let at = |minutes: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
+        let stored = |id, minutes| StoredSession { document: session(id, SessionKind::Backup), modified: at(minutes) };
+        let own = stored(5, 0).document.id;
+        let after = |minutes| Sessions::divide(vec![stored(1, 0), stored(5, minutes)], Some(own), at(minutes));
+        let backup = SessionKind::Backup;
+        assert_eq!(after(14).turn(own, backup), Turn::GiveWay(session(1, backup)));
+        assert_eq!(after(15).turn(own, backup), Turn::Mine);
+        // Its packs are its own still.
+        assert!(after(15).claimed().contains(&stored(1, 0).document.id));
+        // Of expires there must never be two.
+        let expire = |id, minutes| StoredSession { document: session(id, SessionKind::Expire), modified: at(minutes) };
+        let expires = Sessions::divide(vec![expire(1, 0), expire(5, 15)], Some(own), at(15));
+        assert_eq!(expires.turn(own, SessionKind::Expire), Turn::GiveWay(session(1, SessionKind::Expire)));
     }
 
     #[test]
     fn what_a_living_session_adopts_is_claimed() {
         let adopting = SessionDocument { adopts: vec![Ulid::from_bytes([7; 16])], ..session(1, SessionKind::Backup) };
-        let sessions = Sessions { live: vec![adopting], dead: vec![session(2, SessionKind::Backup)] };
+        let sessions =
+            Sessions { live: vec![adopting], dead: vec![session(2, SessionKind::Backup)], ..Sessions::default() };
         assert_eq!(sessions.claimed(), [1, 7].map(|id| Ulid::from_bytes([id; 16])).into());
     }
 }

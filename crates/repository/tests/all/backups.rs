@@ -199,7 +199,8 @@ fn store_maps(
         bytes.extend(map);
     }
     if !bytes.is_empty() {
-        assert_eq!(pack.append_maps(&bytes)?.0, block);
+        assert_eq!(pack.next_block(), block);
+        pack.append_maps(&[&bytes], 1)?;
     }
     Ok(locations)
 }

@@ -27,7 +27,7 @@ pub(crate) fn fill(room: &Room, compression: Compression) {
         let bytes = segment.repeat(20).into_bytes();
         let document = WalDocument { size: bytes.len() as u64, ..sample::wal_document(segment) };
         archive
-            .store_segment(document, &bytes, || ANALYSIS.to_vec(), WriteOptions { compression, verify: true }, 1)
+            .store_segment(&document, &bytes, || ANALYSIS.to_vec(), WriteOptions { compression, verify: true }, 1)
             .unwrap();
     }
     archive.store_history(HISTORY, &sample::wal_bytes(HISTORY)).unwrap();

@@ -248,7 +248,8 @@ fn write_maps(repository: &Repository, count: u32, maps: u32) -> (Vec<MapLocatio
                 locations.push(MapLocation { pack, block, offset, length });
                 bytes.extend(map);
             }
-            assert_eq!(writer.append_maps(&bytes).unwrap().0, block);
+            assert_eq!(writer.next_block(), block);
+            writer.append_maps(&[&bytes], 1).unwrap();
         }
         let written = writer.finish().unwrap().written;
         packs.insert(pack, PackUse { length: written.length, used: 0, references: 0, root: written.root });

@@ -74,7 +74,7 @@ fn write(repository: &Repository, number: u32, options: WriteOptions) -> Written
         append(&mut pack, repository, frame);
         // Blocks of maps lie among the frames.
         if index % 2 == 0 {
-            pack.append_maps(&[u8::try_from(index).unwrap(); 10]).unwrap();
+            pack.append_maps(&[&[u8::try_from(index).unwrap(); 10]], 1).unwrap();
         }
     }
     pack.finish().unwrap()

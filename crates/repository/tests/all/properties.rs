@@ -204,7 +204,7 @@ proptest! {
         let archive = Archive::new(&room.repository, stanza(), cluster().archive());
         let document = WalDocument { size: content.len() as u64, ..wal_document(SEGMENT) };
         let options = WriteOptions { compression, verify };
-        let store = || archive.store_segment(document.clone(), &content, || analysis.clone(), options, workers).unwrap();
+        let store = || archive.store_segment(&document, &content, || analysis.clone(), options, workers).unwrap();
         prop_assert_eq!(store(), Stored::New);
         prop_assert_eq!(store(), Stored::Already);
         let object = archive.segment(SEGMENT).unwrap();

@@ -23,7 +23,7 @@ fn archive(repository: &Repository) -> Archive<'_> {
 
 fn store(archive: &Archive<'_>, segment: &str, bytes: &[u8]) -> Result<Stored> {
     let document = WalDocument { size: bytes.len() as u64, ..wal_document(segment) };
-    archive.store_segment(document, bytes, || ANALYSIS.to_vec(), OPTIONS, 1)
+    archive.store_segment(&document, bytes, || ANALYSIS.to_vec(), OPTIONS, 1)
 }
 
 fn data(archive: &Archive<'_>, segment: &str) -> Vec<u8> {
@@ -45,7 +45,7 @@ fn a_segment_comes_back_with_all_that_is_kept_beside_it() {
             let bytes = wal_bytes(segment);
             assert!(!archive.contains(segment).unwrap());
             let stored =
-                archive.store_segment(wal_document(segment), &bytes, || analysis.to_vec(), OPTIONS, 1).unwrap();
+                archive.store_segment(&wal_document(segment), &bytes, || analysis.to_vec(), OPTIONS, 1).unwrap();
             assert_eq!(stored, Stored::New);
             assert!(archive.contains(segment).unwrap());
             let object = archive.segment(segment).unwrap();

@@ -8,6 +8,8 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::operation::Operation;
@@ -313,6 +315,11 @@ impl Storage for FaultyStorage {
 
     fn sweep(&self, prefix: &Key) -> Result<()> {
         self.perform(Operation::Sweep, Some(prefix), |_| self.inner.sweep(prefix))
+    }
+
+    fn remove_unfinished(&self, prefix: &Key, before: Timestamp) -> Result<u64> {
+        let operation = Operation::RemoveUnfinished;
+        self.perform(operation, Some(prefix), |_| self.inner.remove_unfinished(prefix, before))
     }
 }
 

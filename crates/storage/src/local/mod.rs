@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use pgark_system::durable::{self, DurableFile};
 use pgark_system::page_cache::NeutralReads;
 use rustix::fs::AtFlags;
@@ -300,6 +301,12 @@ impl Storage for LocalStorage {
             above = directory.parent();
         }
         self.sync(None)
+    }
+
+    fn remove_unfinished(&self, prefix: &Key, before: Timestamp) -> Result<u64> {
+        let root = self.root(Operation::RemoveUnfinished, Some(prefix))?;
+        sweep::unfinished(&root, prefix, before)
+            .map_err(|error| self.place.error(kind_of(&error), Operation::RemoveUnfinished, Some(prefix), error))
     }
 
     fn delete_all(&self, keys: &[Key]) -> Result<()> {

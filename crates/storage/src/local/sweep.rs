@@ -4,8 +4,9 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::OwnedFd;
 
+use jiff::Timestamp;
 use pgark_system::durable::TEMPORARY_PREFIX;
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 
 use super::tree;
@@ -22,18 +23,63 @@ pub(super) fn below(root: &OwnedFd, prefix: &Key) -> io::Result<()> {
     remove_if_empty(&above, &name)
 }
 
+/// Removes the unfinished files below `prefix` that were last written to before a time, and gives how many.
+pub(super) fn unfinished(root: &OwnedFd, prefix: &Key, before: Timestamp) -> io::Result<u64> {
+    match tree::directory(root, Some(prefix))? {
+        Some(directory) => remove_older(&directory, before),
+        None => Ok(0),
+    }
+}
+
+fn remove_older(directory: &OwnedFd, before: Timestamp) -> io::Result<u64> {
+    let mut removed = 0;
+    for (name, kind) in names(directory)? {
+        if is_unfinished(&name) {
+            let Some(status) = name.to_str().ok().map(|name| tree::status(directory, name)).transpose()?.flatten()
+            else {
+                continue;
+            };
+            if status.st_mtime < before.as_second() {
+                unlink(directory, &name)?;
+                removed += 1;
+            }
+        } else if matches!(kind, FileType::Directory | FileType::Unknown) {
+            match openat(directory, name.as_c_str(), DIRECTORY, Mode::empty()) {
+                Ok(below) => removed += remove_older(&below, before)?,
+                Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+    Ok(removed)
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// The names in a directory. All of them first: a directory that changes while it is read may show a name twice or never.
+fn names(directory: &OwnedFd) -> io::Result<Vec<(CString, FileType)>> {
+    let readable = openat(directory, ".", DIRECTORY, Mode::empty())?;
+    let entries = Dir::new(readable)?.map(|entry| entry.map(|entry| (entry.file_name().to_owned(), entry.file_type())));
+    let mut names: Vec<(CString, FileType)> = entries.collect::<Result<_, _>>()?;
+    names.retain(|(name, _)| !matches!(name.to_bytes(), b"." | b".."));
+    Ok(names)
+}
+
+fn is_unfinished(name: &CStr) -> bool {
+    name.to_bytes().starts_with(TEMPORARY_PREFIX.as_bytes())
+}
+
+fn unlink(directory: &OwnedFd, name: &CStr) -> io::Result<()> {
+    ignore(unlinkat(directory, name, AtFlags::empty()), &[Errno::NOENT, Errno::ISDIR])
+}
+
 fn clear(directory: &OwnedFd) -> io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let readable = openat(directory, ".", flags, Mode::empty())?;
-    // All names first: a directory that changes while it is read may show a name twice or never.
-    let entries = Dir::new(readable)?.map(|entry| entry.map(|entry| entry.file_name().to_owned()));
-    let names: Vec<CString> = entries.collect::<Result<_, _>>()?;
-    for name in names.iter().filter(|name| !matches!(name.to_bytes(), b"." | b"..")) {
-        if name.to_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()) {
-            ignore(unlinkat(directory, name.as_c_str(), AtFlags::empty()), &[Errno::NOENT, Errno::ISDIR])?;
+    for (name, _) in &names(directory)? {
+        if is_unfinished(name) {
+            unlink(directory, name)?;
             continue;
         }
-        match openat(directory, name.as_c_str(), flags, Mode::empty()) {
+        match openat(directory, name.as_c_str(), DIRECTORY, Mode::empty()) {
             Ok(below) => {
                 clear(&below)?;
                 remove_if_empty(directory, name)?;

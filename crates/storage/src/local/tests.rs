@@ -231,6 +231,26 @@ fn writers_survive_that_their_directory_is_removed_as_empty() {
 }
 
 #[test]
+fn unfinished_files_go_when_nobody_has_written_to_them_for_long() {
+    let repository = repository();
+    repository.put("a/object");
+    let names = ["a", "a/b", "a/b/c"].map(|directory| repository.path(&format!("{directory}/{TEMPORARY_PREFIX}x")));
+    fs::create_dir_all(repository.path("a/b/c")).unwrap();
+    fs::create_dir_all(repository.path("beside")).unwrap();
+    let beside = repository.path(&format!("beside/{TEMPORARY_PREFIX}x"));
+    for path in names.iter().chain([&beside]) {
+        fs::write(path, "half").unwrap();
+    }
+    let now = pgark_system::clock::now();
+    let hours = |hours| jiff::SignedDuration::from_hours(hours);
+    assert_eq!(repository.storage.remove_unfinished(&key("a"), now - hours(1)).unwrap(), 0);
+    assert_eq!(repository.storage.remove_unfinished(&key("none"), now + hours(1)).unwrap(), 0);
+    assert_eq!(repository.storage.remove_unfinished(&key("a"), now + hours(1)).unwrap(), 3);
+    assert!(beside.exists() && !names.iter().any(|path| path.exists()));
+    assert_eq!(names_below(&repository.storage, None).unwrap(), ["a/object"]);
+}
+
+#[test]
 fn another_process_may_remove_and_create_directories() {
     let repository = repository();
     repository.put("a/b/1");

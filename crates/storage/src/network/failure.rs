@@ -63,6 +63,11 @@ impl Failure {
         self
     }
 
+    /// What has happened, in words.
+    pub(crate) fn reason(&self) -> &str {
+        &self.reason
+    }
+
     /// Of one object of several.
     #[must_use]
     pub(crate) fn on(mut self, name: &str) -> Self {

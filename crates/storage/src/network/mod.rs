@@ -3,6 +3,7 @@
 mod endpoint;
 mod failure;
 mod pace;
+mod post;
 mod retry;
 mod runtime;
 mod tls;
@@ -10,6 +11,7 @@ mod traffic;
 mod transport;
 
 pub use self::endpoint::{Endpoint, EndpointError, Scheme};
+pub use self::post::post_json;
 pub use self::tls::Trust;
 pub use self::traffic::{Traffic, traffic};
 

@@ -151,7 +151,7 @@ impl S3Settings {
         Route { proxy: self.proxy.clone(), trust, io_timeout: self.io_timeout, pacer: self.pacer.clone() }
     }
 
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         format!("bucket '{}' path '{}' at {}", self.bucket, self.path, self.endpoint)
     }
 }

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use pgark_engine::info::{BackupReport, ClusterReport, MissingWal, RepositoryReport, StanzaReport, Window};
+use pgark_engine::lock::Held;
 use pgark_engine::{Error, ErrorKind};
 use pgark_repository::manifest::{DamagedFile, ManifestDocument, Sidecar};
 use pgark_repository::{Label, LabelKind};
 use serde::Serialize;
 
-use super::{TEMPLATE_DATABASES, View, common_cipher, name, repository_status, stanza_status};
+use super::{TEMPLATE_DATABASES, View, common_cipher, name, progress, repository_status, stanza_status};
 use crate::failure::Result;
 
 /// The format that pgBackRest's repositories have had for many years.
@@ -212,7 +213,17 @@ struct Database<'report> {
 struct Repository {
     cipher: &'static str,
     key: u32,
+    /// What pgBackRest does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pgark: Option<RepositoryDetails>,
     status: RepositoryStatus,
+}
+
+#[derive(Serialize)]
+struct RepositoryDetails {
+    /// Bytes of the packs that all backups need, each counted once.
+    #[serde(rename = "pack-size")]
+    pack_size: u64,
 }
 
 #[derive(Serialize)]
@@ -237,6 +248,20 @@ struct Locks {
 #[derive(Serialize)]
 struct Lock {
     held: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    repo: Vec<RunningRepository>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(rename = "size-cplt", skip_serializing_if = "Option::is_none")]
+    size_complete: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct RunningRepository {
+    key: u32,
+    size: u64,
+    #[serde(rename = "size-cplt")]
+    size_complete: u64,
 }
 
 impl<'report> Progress<'report> {
@@ -362,14 +387,31 @@ fn tablespaces(document: &ManifestDocument) -> impl Iterator<Item = Tablespace<'
 impl Repository {
     fn of(report: &RepositoryReport) -> Self {
         let (code, message) = repository_status(&report.status);
-        Self { cipher: report.cipher, key: report.key, status: RepositoryStatus { code, message } }
+        let pgark = report.pack_bytes.map(|pack_size| RepositoryDetails { pack_size });
+        Self { cipher: report.cipher, key: report.key, pgark, status: RepositoryStatus { code, message } }
     }
+}
+
+impl Lock {
+    fn of(held: &[(u32, &Held)]) -> Self {
+        let (size, size_complete) = progress(held).unzip();
+        Self { held: !held.is_empty(), repo: Vec::new(), size, size_complete }
+    }
+}
+
+/// The repositories that a backup is running into of which is known how far it is.
+fn running_repositories(stanza: &StanzaReport) -> Vec<RunningRepository> {
+    let of = |(key, held): (u32, &Held)| {
+        let (size, size_complete) = held.progress()?;
+        Some(RunningRepository { key, size, size_complete })
+    };
+    stanza.running_backups().into_iter().filter_map(of).collect()
 }
 
 impl Status {
     fn of(stanza: &StanzaReport) -> Self {
         let (code, message) = stanza_status(stanza.status());
-        let backup = Lock { held: stanza.backup_runs() };
-        Self { code, lock: Locks { backup, restore: Lock { held: stanza.restore_runs() } }, message }
+        let backup = Lock { repo: running_repositories(stanza), ..Lock::of(&stanza.running_backups()) };
+        Self { code, lock: Locks { backup, restore: Lock::of(&stanza.running_restores()) }, message }
     }
 }

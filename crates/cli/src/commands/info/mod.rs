@@ -5,6 +5,7 @@ pub(crate) mod text;
 
 use pgark_config::{Configuration, option};
 use pgark_engine::info::{self, InfoSettings, RepositoryReport, RepositoryStatus, StanzaReport, StanzaStatus};
+use pgark_engine::lock::Held;
 use pgark_repository::LabelKind;
 
 use crate::exit::{self, Code};
@@ -91,6 +92,14 @@ fn repository_status(status: &RepositoryStatus) -> (u8, String) {
 
 fn name(stanza: &StanzaReport) -> &str {
     stanza.name.as_ref().map_or(NO_NAME, |name| name.as_str())
+}
+
+/// How many bytes commands that run have to deal with, and how many of them they have dealt with, all together; `None`
+/// where that is not known of all.
+fn progress(held: &[(u32, &Held)]) -> Option<(u64, u64)> {
+    let of_all: Option<Vec<_>> = held.iter().map(|(_, held)| held.progress()).collect();
+    let (sizes, done): (Vec<_>, Vec<_>) = of_all.filter(|all| !all.is_empty())?.into_iter().unzip();
+    Some((sizes.iter().sum(), done.iter().sum()))
 }
 
 /// How the repositories are encrypted, if they agree on it.

@@ -4,12 +4,13 @@ use jiff::tz::TimeZone;
 use pgark_engine::info::{
     BackupReport, ClusterReport, MissingWal, RepositoryReport, RepositoryStatus, StanzaReport, StanzaStatus, Window,
 };
+use pgark_engine::lock::{Held, percentage};
 use pgark_postgres::wal::name::SegmentName;
 use pgark_repository::manifest::{ManifestDocument, PageRange, Sidecar};
 
-use super::{TEMPLATE_DATABASES, View, common_cipher, name, repository_status, stanza_status};
+use super::{TEMPLATE_DATABASES, View, common_cipher, name, progress, repository_status, stanza_status};
 use crate::commands::local_time::local_time;
-use crate::commands::size::human_size;
+use pgark_engine::size::human_size;
 
 /// All stanzas, each with its clusters, archives and backups.
 pub(super) fn render(stanzas: &[StanzaReport], view: View) -> String {
@@ -24,6 +25,7 @@ pub(super) fn render(stanzas: &[StanzaReport], view: View) -> String {
 fn lines_of_stanza(stanza: &StanzaReport, view: View, zone: &TimeZone) -> Vec<String> {
     let status = stanza.status();
     let mut lines = vec![format!("stanza: {}", name(stanza)), format!("    status: {}", status_line(stanza, view))];
+    lines.extend(progress_lines(stanza));
     if view.progress_only {
         return lines;
     }
@@ -56,9 +58,32 @@ fn status_line(stanza: &StanzaReport, view: View) -> String {
             "error"
         }
     };
-    remarks.extend(stanza.backup_runs().then_some("backup/expire running"));
-    remarks.extend(stanza.restore_runs().then_some("restore running"));
+    let running = [("backup/expire", stanza.running_backups()), ("restore", stanza.running_restores())];
+    let running: Vec<_> = running.iter().filter_map(|(what, held)| running_remark(what, held)).collect();
+    remarks.extend(running.iter().map(String::as_str));
     if remarks.is_empty() { word.to_owned() } else { format!("{word} ({})", remarks.join(", ")) }
+}
+
+/// `backup/expire running - 45.67% complete`, of all repositories together.
+fn running_remark(what: &str, held: &[(u32, &Held)]) -> Option<String> {
+    if held.is_empty() {
+        return None;
+    }
+    let complete = progress(held).map(|(size, done)| format!(" - {} complete", percentage(size, done)));
+    Some(format!("{what} running{}", complete.unwrap_or_default()))
+}
+
+/// How far each backup is, where there are several.
+fn progress_lines(stanza: &StanzaReport) -> Vec<String> {
+    let held = stanza.running_backups();
+    if held.len() < 2 {
+        return Vec::new();
+    }
+    let line = |(key, held): &(u32, &Held)| {
+        let complete = held.holder.as_ref()?.percentage()?;
+        Some(format!("        repo{key} backup: {complete} complete"))
+    };
+    held.iter().filter_map(line).collect()
 }
 
 fn repository_statuses(repositories: &[RepositoryReport]) -> Vec<String> {
@@ -286,7 +311,16 @@ mod tests {
 
     fn repository(key: u32, clusters: Vec<ClusterReport>) -> RepositoryReport {
         let (status, backups) = (RepositoryStatus::NoBackups, Vec::new());
-        RepositoryReport { key, cipher: "none", status, clusters, backups, backup_runs: false, restore_runs: false }
+        RepositoryReport {
+            key,
+            cipher: "none",
+            status,
+            clusters,
+            backups,
+            pack_bytes: None,
+            backup: None,
+            restore: None,
+        }
     }
 
     #[test]

@@ -11,9 +11,9 @@ use pgark_repository::Label;
 
 use self::command::restore_command;
 use self::time::TargetTime;
-use crate::commands::size::human_size;
 use crate::failure::{Failure, Result};
 use crate::settings;
+use pgark_engine::size::human_size;
 
 /// The longest name of a restore point in bytes: `MAXFNAMELEN` less one, PostgreSQL `src/include/access/xlog_internal.h`.
 const MAXIMUM_NAME_BYTES: usize = 63;
@@ -43,7 +43,7 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
         force: configuration.boolean(&option::RESTORE_FORCE),
         workers: settings::workers(configuration),
         pacer: settings::disk_pacer(configuration),
-        lock_path: settings::lock_path(configuration),
+        locks: settings::locks(configuration),
         host: settings::host(),
     };
     let report = restore::run(settings)?;

@@ -10,7 +10,7 @@ use pgark_repository::Label;
 use super::{message, status};
 use crate::commands::info::text::segments;
 use crate::commands::local_time::local_time;
-use crate::commands::size::human_size;
+use pgark_engine::size::human_size;
 
 /// The report. Counts that are zero are shown only if `is_verbose`.
 pub(super) fn render(report: &VerifyReport, is_verbose: bool) -> String {

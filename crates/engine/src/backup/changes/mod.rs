@@ -16,6 +16,7 @@
 //!
 //! [`Joiner`]: pgark_postgres::wal::join::Joiner
 
+mod archived;
 mod chain;
 mod history;
 mod ordered;
@@ -36,6 +37,7 @@ use pgark_postgres::wal::summary::{BlockSummary, Summary};
 use pgark_repository::manifest::ManifestDocument;
 use pgark_repository::wal::Archive;
 
+pub(super) use self::archived::{Needed, check_archived};
 use self::chain::{Cause, Chain, Gap};
 pub(super) use self::history::{History, lies_on_history, read_history};
 use self::segments::Segments;
@@ -159,20 +161,27 @@ fn position(reference: &ManifestDocument, lsn: Option<&str>) -> Result<Lsn, Stop
 
 /// Makes sure that the reference was taken on the WAL that has led to this cluster.
 fn check_trace(segments: &Segments<'_>, reference: &ManifestDocument, trace: BackupTrace) -> Result<(), Stop> {
-    let mut search = TraceSearch::new(trace);
-    for number in segments.from(trace.earliest()) {
-        match search.push(&segments.bytes(number)?) {
-            Ok(Some(true)) => return Ok(()),
-            Ok(Some(false)) => break,
-            Ok(None) => {}
-            Err(error) => return doubt(error.to_string()),
-        }
+    if find_trace(segments, trace)? {
+        return Ok(());
     }
     let (label, stop) = (&reference.label, stop_of(reference)?);
     let what = if reference.online { "the end of that backup" } else { "a shutdown" };
     doubt(format!(
         "the WAL has no record of {what} at {stop}, where backup set {label} ends: the set is not of this cluster's past"
     ))
+}
+
+/// Whether the WAL has what a backup has left there.
+fn find_trace(segments: &Segments<'_>, trace: BackupTrace) -> Result<bool, Stop> {
+    let mut search = TraceSearch::new(trace);
+    for number in segments.from(trace.earliest()) {
+        match search.push(&segments.bytes(number)?) {
+            Ok(Some(is_found)) => return Ok(is_found),
+            Ok(None) => {}
+            Err(error) => return doubt(error.to_string()),
+        }
+    }
+    Ok(false)
 }
 
 fn usable(summary: Summary) -> Result<BlockSummary, Stop> {
@@ -185,18 +194,21 @@ fn usable(summary: Summary) -> Result<BlockSummary, Stop> {
 /// What the records of a gap change, by other means than the analyses of its segments.
 fn fill(gap: &Gap, between: &Between<'_>, segments: &Segments<'_>) -> Result<BlockSummary, Stop> {
     match &gap.cause {
-        Cause::LongRecord => {
-            let mut summariser = RangeSummariser::new(gap.range.clone());
-            for number in segments.from(gap.range.start) {
-                match summariser.push(&segments.bytes(number)?) {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(error) => return doubt(error.to_string()),
-                }
-            }
-            usable(summariser.finish().map_err(|error| Stop::Doubt(error.to_string()))?)
-        }
+        Cause::LongRecord => usable(read_long(gap, segments)?),
         Cause::Missing(reason) => server::fill(between, &gap.range)
             .map_err(|also| Stop::Doubt(also.map_or_else(|| reason.clone(), |also| format!("{reason}; {also}")))),
     }
+}
+
+/// Reads a record that is longer than what analyses keep, and what follows on it, from the segments themselves.
+fn read_long(gap: &Gap, segments: &Segments<'_>) -> Result<Summary, Stop> {
+    let mut summariser = RangeSummariser::new(gap.range.clone());
+    for number in segments.from(gap.range.start) {
+        match summariser.push(&segments.bytes(number)?) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => return doubt(error.to_string()),
+        }
+    }
+    summariser.finish().map_err(|error| Stop::Doubt(error.to_string()))
 }

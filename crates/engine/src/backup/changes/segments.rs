@@ -83,19 +83,35 @@ impl<'a> Segments<'a> {
     pub(super) fn read_all(
         &self,
         numbers: RangeInclusive<u64>,
+        visit: impl FnMut(Link) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        self.read_by(|number| self.link(number), numbers, visit)
+    }
+
+    /// Reads what the archive has of each segment, and compares it with what `pg_wal` has, as far as it has it yet.
+    ///
+    /// # Errors
+    /// As [`Segments::read_all`].
+    pub(super) fn read_archived(
+        &self,
+        numbers: RangeInclusive<u64>,
+        visit: impl FnMut(Link) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        self.read_by(|number| self.archived(number), numbers, visit)
+    }
+
+    fn read_by(
+        &self,
+        read: impl Fn(u64) -> Result<Link, Stop> + Sync,
+        numbers: RangeInclusive<u64>,
         mut visit: impl FnMut(Link) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
         let is_slow = self.archive.repository().storage().requests_ahead() > 0;
         let workers = if is_slow { REQUESTS } else { LOCAL_READS };
-        in_order(
-            numbers,
-            workers,
-            |number| self.link(number),
-            |link| {
-                termination::check().map_err(Error::from)?;
-                visit(link)
-            },
-        )
+        in_order(numbers, workers, read, |link| {
+            termination::check().map_err(Error::from)?;
+            visit(link)
+        })
     }
 
     /// The bytes of a segment.
@@ -125,9 +141,7 @@ impl<'a> Segments<'a> {
         if let Some(local) = local {
             return match self.look(name, |object| agrees(&local, object))? {
                 Ok(true) | Err(_) => Ok(Ok(local.analysis)),
-                Ok(false) => doubt(format!(
-                    "WAL segment {name} in the archive is not the one in pg_wal: another cluster has archived to it"
-                )),
+                Ok(false) => differs(name),
             };
         }
         let archived = match self.look(name, |object| self.analysis(name, object))? {
@@ -138,6 +152,25 @@ impl<'a> Segments<'a> {
                 None => self.look(name, |object| self.analysis(name, object))?.and_then(|archived| archived),
             },
         };
+        self.expect(archived, number, name)
+    }
+
+    /// What the records of a segment change that must be in the archive, or why that is not known.
+    fn archived(&self, number: u64) -> Result<Link, Stop> {
+        let name = self.name(number)?;
+        if let Some(local) = self.local(number, name)? {
+            return match self.look(name, |object| agrees(&local, object))? {
+                Ok(true) => Ok(Ok(local.analysis)),
+                Ok(false) => differs(name),
+                Err(reason) => Ok(Err(reason)),
+            };
+        }
+        let archived = self.look(name, |object| self.analysis(name, object))?.and_then(|archived| archived);
+        self.expect(archived, number, name)
+    }
+
+    /// An archived segment, if it is the one that its name says.
+    fn expect(&self, archived: Link, number: u64, name: SegmentName) -> Result<Link, Stop> {
         match archived {
             Ok(analysis) if !self.is_expected(&analysis, number, name) => {
                 doubt(format!("WAL segment {name} in the archive is of another cluster or timeline than its name says"))
@@ -235,6 +268,10 @@ fn agrees(local: &Local, object: &WalObject<'_>) -> pgark_repository::Result<boo
     }
     let written = local.analysis.end_offset as usize;
     Ok(data(object)?.get(..written) == local.bytes.get(..written))
+}
+
+fn differs<T>(name: SegmentName) -> Result<T, Stop> {
+    doubt(format!("WAL segment {name} in the archive is not the one in pg_wal: another cluster has archived to it"))
 }
 
 /// The bytes of an archived segment.

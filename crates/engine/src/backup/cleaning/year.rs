@@ -86,7 +86,7 @@ impl Simulation {
 
     /// A backup of `changed` pages in the hour `hour`.
     fn back_up(&mut self, hour: u32, changed: &PageSet) {
-        let used = self.map.pages_by_pack();
+        let used: BTreeMap<PackId, u32> = self.map.pages_by_pack().into_iter().collect();
         let is_emptied = |pack: PackId| used.get(&pack).is_some_and(|used| used * 4 < self.pack_pages[&pack]);
         let mut frame_pages = |pack, block| self.frames.get(&(pack, block)).copied();
         let rewritten = rewrites(&self.map, changed, self.pages, &is_emptied, &mut frame_pages);

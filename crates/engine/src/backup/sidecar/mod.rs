@@ -10,4 +10,4 @@ mod walk;
 pub(super) use dispatch::{Decisions, dispatch};
 pub(super) use source::{SourceDirectory, open};
 pub(super) use sums::Sums;
-pub(super) use walk::Found;
+pub(super) use walk::{Found, size};

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use pgark_system::directory::{Directory, Look};
+use pgark_system::termination;
 
 use super::source::SourceDirectory;
 use crate::error::Result;
@@ -95,6 +96,21 @@ pub(super) fn walk<B>(
         };
         Ok(visit(Found { path: full, look: *look, kind }))
     })
+}
+
+/// How many bytes the files of sidecars have, as far as that can be found out.
+pub(in crate::backup) fn size(sidecars: &[SourceDirectory]) -> u64 {
+    let mut size = 0;
+    for sidecar in sidecars {
+        // The walk that the backup goes by meets with the same error, and tells of it.
+        let _unknown = walk(sidecar, &mut |found| {
+            if let FoundKind::File { .. } = found.kind {
+                size += found.look.size();
+            }
+            if termination::requested().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+    }
+    size
 }
 
 /// What is told of each name: its path below the root, the directory that it is in, the name, and a look at it.

@@ -1,9 +1,10 @@
 //! Fetching frames from packs and writing their pages to files.
 //!
-//! The caller's thread hands out work in the order in which it lies in the packs. Workers write files. Where an answer
-//! takes its time, further threads wait for the storage in their place, so that several requests of each worker are under
-//! way while it decodes and writes.
+//! The caller's thread hands out work in the order in which it lies in the packs. Workers decode and write files. Further
+//! threads wait for the storage in their place, so that the next request of each worker is under way meanwhile, and
+//! several where an answer takes its time.
 
+mod look;
 mod pack;
 mod request;
 mod worker;
@@ -21,7 +22,7 @@ use pgark_repository::{PackId, Repository, StanzaName};
 use pgark_system::pace::Pacer;
 
 use self::pack::{OpenPack, Packs};
-use self::request::{Errand, UnderWay, run_errands};
+use self::request::{Errand, REQUEST_BYTES, UnderWay, run_errands};
 use self::worker::Worker;
 use super::attributes::Owners;
 use super::target::TargetFile;
@@ -30,8 +31,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// Pieces that are put in the order of the packs together. It bounds memory.
 const BATCH_PIECES: usize = 131_072;
 
-/// Bytes that are fetched with one request. More of them under way at once serve better than longer ones.
-const REQUEST_BYTES: u64 = 2 << 20;
+/// Stored bytes of the frames of one task where files are there already: what is right in them is not fetched, and read in
+/// long pieces. Workers that each stay at one place longer leave the disk more in order.
+const JUDGED_BYTES: u64 = 8 << 20;
 
 /// Pieces in one task, so that many small files in few bytes keep all workers busy.
 const TASK_PIECES: usize = 512;
@@ -99,22 +101,21 @@ pub(super) fn fetch(
     feed: impl FnOnce(&mut Dispatcher<'_>) -> Result<()>,
 ) -> Result<u64> {
     let progress = Progress::default();
-    let ahead = from.repository.storage().requests_ahead();
+    // A disk has something to do while a worker decodes and writes, too.
+    let ahead = from.repository.storage().requests_ahead().max(1);
     thread::scope(|scope| {
         let (tasks, queue) = bounded::<Task<'_>>(2 * workers);
         // Room for all that is under way, so that no worker waits to send a request.
         let (errand_sender, errands) = bounded::<Errand<'_>>(workers * (ahead + 1));
         let spawn = |name: String| thread::Builder::new().name(name);
-        if ahead > 0 {
-            for number in 1..=workers * (ahead + 1) {
-                let (errands, progress) = (errands.clone(), &progress);
-                spawn(format!("F{number:02}"))
-                    .spawn_scoped(scope, move || run_errands(from.repository, &progress.fetched, errands))?;
-            }
+        for number in 1..=workers * (ahead + 1) {
+            let (errands, progress) = (errands.clone(), &progress);
+            spawn(format!("F{number:02}"))
+                .spawn_scoped(scope, move || run_errands(from.repository, &progress.fetched, errands))?;
         }
         let handles = (1..=workers)
             .map(|number| {
-                let under_way = (ahead > 0).then(|| UnderWay::new(errand_sender.clone(), ahead + 1));
+                let under_way = UnderWay::new(errand_sender.clone(), ahead + 1);
                 let worker = Worker::new(from, &progress, queue.clone(), under_way);
                 spawn(format!("P{number:02}")).spawn_scoped(scope, move || worker.work())
             })
@@ -178,7 +179,7 @@ impl Dispatcher<'_> {
         let mut pieces: Vec<Wanted> = Vec::new();
         for wanted in batch {
             if let Some(first) = pieces.first()
-                && (pieces.len() >= TASK_PIECES || !self.fits(&first.piece, &wanted.piece)?)
+                && (pieces.len() >= TASK_PIECES || !self.fits(first, &wanted)?)
             {
                 let full = std::mem::take(&mut pieces);
                 self.send_frames(full)?;
@@ -188,14 +189,16 @@ impl Dispatcher<'_> {
         self.send_frames(pieces)
     }
 
-    /// Whether a piece can be fetched with the request that begins with another.
-    fn fits(&mut self, first: &Piece, piece: &Piece) -> Result<bool> {
+    /// Whether a piece belongs into the task that begins with another.
+    fn fits(&mut self, first: &Wanted, wanted: &Wanted) -> Result<bool> {
+        let limit = if first.file.may_be_reused() { JUDGED_BYTES } else { REQUEST_BYTES };
+        let (first, piece) = (&first.piece, &wanted.piece);
         if first.pack != piece.pack {
             return Ok(false);
         }
         let pack = self.packs.get(piece.pack)?;
         let container = pack.pack.container();
-        Ok(container.range(piece.block)?.end - container.range(first.block)?.start <= REQUEST_BYTES)
+        Ok(container.range(piece.block)?.end - container.range(first.block)?.start <= limit)
     }
 
     fn send_frames(&mut self, pieces: Vec<Wanted>) -> Result<()> {

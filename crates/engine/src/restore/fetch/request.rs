@@ -14,6 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// Bytes that are fetched though nothing needs them, rather than making two requests.
 const GAP_BYTES: u64 = 64 << 10;
 
+/// Bytes that are fetched with one request. More of them under way at once serve better than longer ones.
+pub(super) const REQUEST_BYTES: u64 = 2 << 20;
+
 /// One range of a pack to be fetched, and what is needed of it.
 #[derive(Debug)]
 pub(super) struct Request<'restore> {
@@ -42,7 +45,9 @@ impl<'restore> Request<'restore> {
         for wanted in pieces {
             let range = pack.pack.container().range(wanted.piece.block)?;
             match requests.last_mut() {
-                Some(last) if range.start <= last.range.end + GAP_BYTES => {
+                Some(last)
+                    if range.start <= last.range.end + GAP_BYTES && range.end - last.range.start <= REQUEST_BYTES =>
+                {
                     last.range.end = last.range.end.max(range.end);
                     last.pieces.push(wanted);
                 }

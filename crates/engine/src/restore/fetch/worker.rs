@@ -14,12 +14,12 @@ use pgark_system::termination;
 use super::pack::OpenPack;
 use super::request::{Answer, Request, UnderWay};
 use super::write_behind::WriteBehind;
-use super::{From, Progress, Task, Wanted};
+use super::{From, Progress, Task, Wanted, look};
 use crate::error::Result;
 use crate::restore::target::{OpenFile, TargetFile};
 
-/// Pages of a file that are looked at together.
-const LOOK_PAGES: u32 = 64;
+/// Pages that are looked at together where they are to be zero; all of them are written if any is not.
+const ZERO_PAGES: u32 = 64;
 
 /// A worker of a restore.
 pub(super) struct Worker<'restore> {
@@ -28,8 +28,8 @@ pub(super) struct Worker<'restore> {
     tasks: Receiver<Task<'restore>>,
     /// Requests to be sent.
     requests: VecDeque<Request<'restore>>,
-    /// Requests that were sent, where others wait for the answers.
-    under_way: Option<UnderWay<'restore>>,
+    /// Requests that were sent; others wait for the answers.
+    under_way: UnderWay<'restore>,
     decoder: Decoder,
     /// The plain bytes of a frame.
     plain: Vec<u8>,
@@ -46,7 +46,7 @@ impl<'restore> Worker<'restore> {
         from: From<'restore>,
         progress: &'restore Progress,
         tasks: Receiver<Task<'restore>>,
-        under_way: Option<UnderWay<'restore>>,
+        under_way: UnderWay<'restore>,
     ) -> Self {
         Self {
             from,
@@ -78,16 +78,11 @@ impl<'restore> Worker<'restore> {
         while !self.progress.has_failed() {
             termination::check()?;
             if let Some(request) = self.next_request() {
-                if let Some(under_way) = &mut self.under_way {
-                    under_way.send(request)?;
-                } else {
-                    let answer = request.fetch(self.from.repository, &self.progress.fetched)?;
-                    self.write_answer(answer)?;
-                }
+                self.under_way.send(request)?;
             } else if let Some(task) = self.next_task() {
                 self.begin(task)?;
-            } else if let Some(under_way) = self.under_way.as_mut().filter(|under_way| !under_way.is_empty()) {
-                let answer = under_way.receive()?;
+            } else if !self.under_way.is_empty() {
+                let answer = self.under_way.receive()?;
                 self.write_answer(answer)?;
             } else {
                 return Ok(());
@@ -98,16 +93,17 @@ impl<'restore> Worker<'restore> {
 
     /// The next request to send, if there is one that may be sent now.
     fn next_request(&mut self) -> Option<Request<'restore>> {
-        let has_room = self.under_way.as_ref().is_none_or(UnderWay::has_room);
-        if has_room { self.requests.pop_front() } else { None }
+        if self.under_way.has_room() { self.requests.pop_front() } else { None }
     }
 
     /// The next task, if there is time for one. With nothing else to do it is waited for.
     fn next_task(&self) -> Option<Task<'restore>> {
-        match &self.under_way {
-            Some(under_way) if !under_way.has_room() => None,
-            Some(under_way) if !under_way.is_empty() => self.tasks.try_recv().ok(),
-            _ => self.tasks.recv().ok(),
+        if !self.under_way.has_room() {
+            None
+        } else if self.under_way.is_empty() {
+            self.tasks.recv().ok()
+        } else {
+            self.tasks.try_recv().ok()
         }
     }
 
@@ -116,34 +112,46 @@ impl<'restore> Worker<'restore> {
             Task::Zeros { file, first_page, pages } => self.write_zeros(&file, first_page, pages),
             Task::Complete(file) => self.complete(&file),
             Task::Frames { pack, pieces } => {
-                let mut missing = Vec::with_capacity(pieces.len());
-                for wanted in pieces {
-                    if self.is_right(&pack, &wanted)? {
-                        self.end_part(&wanted.file)?;
-                    } else {
-                        missing.push(wanted);
-                    }
-                }
+                let missing = self.missing(&pack, pieces)?;
                 self.requests.extend(Request::cut(&pack, missing)?);
                 Ok(())
             }
         }
     }
 
-    /// Whether the pages are in the file already.
-    fn is_right(&mut self, pack: &OpenPack<'_>, wanted: &Wanted) -> Result<bool> {
-        if !wanted.file.may_be_reused() || !self.open(&wanted.file)?.is_reused {
-            return Ok(false);
+    /// Looks at what files have already, and keeps the pieces that have to be fetched.
+    fn missing(&mut self, pack: &OpenPack<'_>, pieces: Vec<Wanted>) -> Result<Vec<Wanted>> {
+        let mut missing = Vec::with_capacity(pieces.len());
+        let mut pieces = pieces.into_iter();
+        while let Some((count, pages)) = look::together(pieces.as_slice()) {
+            let together: Vec<Wanted> = pieces.by_ref().take(count).collect();
+            let Some(file) = together.first().map(|first| Arc::clone(&first.file)) else { break };
+            if !file.may_be_reused() || !self.open(&file)?.is_reused {
+                missing.extend(together);
+                continue;
+            }
+            self.look(&file, pages.start, pages.end - pages.start)?;
+            for wanted in together {
+                if self.is_right(pack, &wanted, pages.start)? {
+                    self.end_part(&file)?;
+                } else {
+                    missing.push(wanted);
+                }
+            }
         }
+        Ok(missing)
+    }
+
+    /// Whether the pages are among those that were looked at, from `first_looked` on.
+    fn is_right(&self, pack: &OpenPack<'_>, wanted: &Wanted, first_looked: u32) -> Result<bool> {
         let piece = wanted.piece;
         let first = usize::from(piece.slot);
         let expected = pack
             .page_hashes(piece.block)?
             .get(first..first + piece.pages as usize)
             .ok_or_else(|| pack.damaged(piece.block, "has fewer pages than expected"))?;
-        self.look(&wanted.file, piece.first_page, piece.pages)?;
         let vault = self.from.repository.vault();
-        let mut pages = self.local.chunks(PAGE_SIZE);
+        let mut pages = self.local.chunks(PAGE_SIZE).skip((piece.first_page - first_looked) as usize);
         Ok(expected.iter().all(|hash| pages.next().is_some_and(|page| vault.page_hash(page) == *hash)))
     }
 
@@ -204,8 +212,8 @@ impl<'restore> Worker<'restore> {
     fn write_zeros(&mut self, file: &Arc<TargetFile>, first_page: u32, pages: u32) -> Result<()> {
         if self.open(file)?.is_reused {
             let end = first_page + pages;
-            for first in (first_page..end).step_by(LOOK_PAGES as usize) {
-                let count = LOOK_PAGES.min(end - first);
+            for first in (first_page..end).step_by(ZERO_PAGES as usize) {
+                let count = ZERO_PAGES.min(end - first);
                 self.look(file, first, count)?;
                 if self.local.iter().any(|byte| *byte != 0) {
                     self.local.fill(0);

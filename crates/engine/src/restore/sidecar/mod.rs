@@ -38,7 +38,7 @@ pub(super) fn run_alone(mut settings: RestoreSettings, name: &str) -> Result<Res
     let repositories = open_repositories(&settings)?;
     let choice = select::choose(&settings, &repositories)?;
     let (key, label, repository) = (choice.stanza.key(), choice.label, choice.stanza.repository());
-    let _lock = lock::acquire(&settings.lock_path, &settings.stanza, "restore", key)?;
+    let _lock = lock::acquire(&settings.locks, &settings.stanza, "restore", key, "restore")?;
     pin::while_pinned(repository, &settings.stanza, &label, &settings.host, || {
         let manifest = Manifest::open(repository, &settings.stanza, &label)?;
         tracing::info!("repo{key}: restore sidecar '{name}' of backup set {label}");

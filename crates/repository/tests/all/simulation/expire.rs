@@ -108,7 +108,7 @@ impl Actor for ExpireActor {
                 Session::begin_as(repository, &stanza, self.document.clone())?;
                 Stage::Turn(0)
             }
-            Stage::Turn(asked) => match Sessions::read(repository, &stanza, own)?.turn(own) {
+            Stage::Turn(asked) => match Sessions::read(repository, &stanza, own)?.turn(own, SessionKind::Expire) {
                 Turn::Mine => Stage::Survey,
                 Turn::Wait(_) if asked < 20 => Stage::Turn(asked + 1),
                 Turn::Wait(_) | Turn::GiveWay(_) => {

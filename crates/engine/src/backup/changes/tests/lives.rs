@@ -5,7 +5,9 @@ use std::process::Command;
 use fs_err as fs;
 use pgark_testkit::{Cluster, Server, Stop, as_test_user, run};
 
-use super::site::{Site, archive_command, assert_covers, assert_unknown, backup, flush, known, lsn, offline_backup};
+use super::site::{
+    Site, archive_command, assert_covers, assert_unknown, backup, connect, control, flush, known, lsn, offline_backup,
+};
 use super::*;
 
 /// A copy of a cluster that is shut down, which goes on by itself on the same timeline.
@@ -61,6 +63,41 @@ fn an_older_copy_that_goes_on_is_told_from_the_cluster_whose_wal_is_in_the_archi
     assert_unknown(changes, "in the archive is not the one in pg_wal");
     known(site.changes_since(&before).0);
     known(site.changes_since(&after).0);
+}
+
+/// Would lose: the backup, which can't be recovered past the damage.
+#[test]
+fn the_wal_of_the_backup_must_be_whole() {
+    let site = Site::start(17, |builder| builder);
+    let mut connection = connect(&site.cluster);
+    let started = connection.start_backup("test", true).unwrap();
+    site.cluster.sql("select pg_logical_emit_message(true, 'long', repeat('x', 3500000))");
+    fill(&site.cluster, "t", 3);
+    let stopped = connection.stop_backup().unwrap();
+    site.cluster.wait_for_archived(&stopped.wal_segment.to_string());
+    site.push();
+    let control = control(&site.cluster);
+    let check = || {
+        let needed = Needed {
+            data_directory: site.cluster.data_directory(),
+            control: &control,
+            history: &History::Unknown { reason: "it is lost".to_owned() },
+            timeline: started.timeline,
+            range: started.lsn..stopped.lsn,
+        };
+        check_archived(&site.archive(), &needed)
+    };
+    check().unwrap();
+    let second = started.wal_segment.next(control.wal_segment_size).unwrap();
+    site.damage(second);
+    for forgets in [false, true] {
+        if forgets {
+            site.forget(second);
+        }
+        let error = check().unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::FileInvalid, "{error}");
+        assert!(error.to_string().contains(&format!("{second}' is damaged")), "{error}");
+    }
 }
 
 /// Would lose: what was changed on the way to a new timeline; or the backups before it as references.

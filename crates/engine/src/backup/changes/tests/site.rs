@@ -111,7 +111,7 @@ impl Site {
                 };
                 let analysis = if read { analyse(&bytes).unwrap().encode() } else { Vec::new() };
                 let options = WriteOptions { compression: Compression::Zstd(1), verify: false };
-                self.archive().store_segment(document, &bytes, || analysis, options, 1).unwrap();
+                self.archive().store_segment(&document, &bytes, || analysis, options, 1).unwrap();
             }
             WalFileName::History(_) => drop(self.archive().store_history(&name, &bytes).unwrap()),
             WalFileName::Partial(_) | WalFileName::BackupHistory { .. } => {}
@@ -233,7 +233,7 @@ pub(super) fn control(cluster: &Cluster) -> ControlFile {
     ControlFile::read(cluster.data_directory()).unwrap()
 }
 
-fn connect(cluster: &Cluster) -> Connection {
+pub(super) fn connect(cluster: &Cluster) -> Connection {
     let settings = ConnectSettings {
         socket_path: Some(cluster.socket_directory()),
         port: cluster.port(),

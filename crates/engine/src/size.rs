@@ -1,7 +1,7 @@
 //! Sizes for people.
 
 /// A size in bytes as pgBackRest writes it: powers of 1024, one decimal unless it is 0.
-pub(crate) fn human_size(bytes: u64) -> String {
+pub fn human_size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB")];
     let Some((divisor, unit)) = UNITS.into_iter().find(|(divisor, _)| bytes >= *divisor) else {
         return format!("{bytes}B");

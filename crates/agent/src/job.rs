@@ -1,0 +1,171 @@
+//! What is done by schedule, and what is remembered of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A kind of job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A full backup.
+    Full,
+    /// A differential one.
+    Diff,
+    /// An incremental one.
+    Incr,
+    /// Expire by the rules of retention.
+    Expire,
+    /// Verify.
+    Verify,
+}
+
+impl Kind {
+    /// All kinds. Of several that wait, the first goes first.
+    pub const ALL: [Self; 5] = [Self::Full, Self::Diff, Self::Incr, Self::Expire, Self::Verify];
+
+    /// Its name, as in the options and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Diff => "diff",
+            Self::Incr => "incr",
+            Self::Expire => "expire",
+            Self::Verify => "verify",
+        }
+    }
+
+    /// Whether it is a backup.
+    pub fn is_backup(self) -> bool {
+        matches!(self, Self::Full | Self::Diff | Self::Incr)
+    }
+
+    /// Whether one that began after the other was due does the other's work, too.
+    pub fn does_work_of(self, other: Self) -> bool {
+        self == other || (self.is_backup() && other.is_backup() && self < other)
+    }
+
+    /// Whether the two must not run at the same time: all that write to the repository wait for each other. Verify only
+    /// reads.
+    pub fn excludes(self, other: Self) -> bool {
+        self == other || (self != Self::Verify && other != Self::Verify)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// A run that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// When it was due.
+    pub due: Timestamp,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// What the program exited with; `None` where a signal ended it.
+    pub code: Option<i32>,
+    /// The last lines that it logged.
+    #[serde(default)]
+    pub lines: Vec<String>,
+}
+
+impl Run {
+    /// Whether it did what it was to do.
+    pub fn is_good(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// How long it took.
+    pub fn duration(&self) -> SignedDuration {
+        self.ended.duration_since(self.started)
+    }
+}
+
+/// What is remembered of a kind of job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Since when it is in the schedule.
+    pub since: Timestamp,
+    /// Until when all that was due is done, be it in vain.
+    pub settled: Timestamp,
+    /// The last run.
+    #[serde(default)]
+    pub last: Option<Run>,
+    /// The last run that was good.
+    #[serde(default)]
+    pub last_good: Option<Run>,
+    /// How many runs in a row have failed.
+    #[serde(default)]
+    pub failures: u32,
+    /// How many there were in all.
+    #[serde(default)]
+    pub runs_total: u64,
+    /// How many of them failed.
+    #[serde(default)]
+    pub failures_total: u64,
+}
+
+impl Job {
+    /// A kind of job that is new in the schedule.
+    pub fn new(now: Timestamp) -> Self {
+        Self { since: now, settled: now, last: None, last_good: None, failures: 0, runs_total: 0, failures_total: 0 }
+    }
+}
+
+/// What is remembered of the jobs of one stanza.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// By kind.
+    pub jobs: BTreeMap<Kind, Job>,
+    /// When the newest backup of each kind began that the repositories have, whoever took it.
+    #[serde(skip)]
+    pub in_repositories: BTreeMap<Kind, Timestamp>,
+}
+
+impl Memory {
+    /// Notes that these kinds are in the schedule. What is new is not due before its time comes.
+    pub fn adopt(&mut self, kinds: impl IntoIterator<Item = Kind>, now: Timestamp) {
+        for kind in kinds {
+            self.jobs.entry(kind).or_insert_with(|| Job::new(now));
+        }
+    }
+
+    /// Notes that a run has ended.
+    pub fn note(&mut self, kind: Kind, run: Run) {
+        if run.is_good() {
+            for (other, job) in &mut self.jobs {
+                if *other != kind && kind.does_work_of(*other) {
+                    job.settled = job.settled.max(run.started);
+                    job.failures = 0;
+                }
+            }
+        }
+        let job = self.jobs.entry(kind).or_insert_with(|| Job::new(run.due));
+        job.settled = job.settled.max(run.due);
+        job.runs_total += 1;
+        if run.is_good() {
+            job.failures = 0;
+            job.last_good = Some(run.clone());
+        } else {
+            job.failures += 1;
+            job.failures_total += 1;
+        }
+        job.last = Some(run);
+    }
+
+    /// When the last good run began that did the work of this kind.
+    pub fn last_good(&self, kind: Kind) -> Option<Timestamp> {
+        let does_it = |other: &Kind| other.does_work_of(kind);
+        let good = self.jobs.iter().filter(|(other, _)| does_it(other));
+        let own = good.filter_map(|(_, job)| Some(job.last_good.as_ref()?.started));
+        let others = self.in_repositories.iter().filter(|(other, _)| does_it(other)).map(|(_, began)| *began);
+        own.chain(others).max()
+    }
+}

@@ -1,0 +1,237 @@
+//! `pgark agent` and `pgark schedule`
+
+#![allow(clippy::unwrap_used, reason = "what goes wrong here ends the test")]
+
+mod common;
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use fs_err as fs;
+use pgark_testkit::{Server, run, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::{STANZA, Site, SiteBuilder, text};
+
+/// A site whose agent has this schedule, and remembers what ran.
+fn site(lines: &[&str]) -> Site {
+    let with = |builder: SiteBuilder, line: &&str| builder.global(line);
+    let site = lines.iter().fold(Site::builder(&Server::get(17)), with).start();
+    let spool = site.scratch.directory("spool");
+    site.reconfigure("log-timestamp=n", &format!("log-timestamp=n\nspool-path={}", spool.display()));
+    site
+}
+
+/// An agent that runs. It is killed when it is dropped.
+struct Running {
+    child: Child,
+    log: std::path::PathBuf,
+}
+
+impl Running {
+    fn start(site: &Site, name: &str, environment: &[(&str, &str)]) -> Self {
+        let log = site.scratch.path().join(format!("{name}.txt"));
+        let file = fs::File::create(&log).unwrap();
+        let mut command = site.command(&["--log-level-console=info", "agent"]);
+        command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(file.into_parts().0);
+        Self { child: command.spawn().expect("the program starts"), log }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, what: &str) {
+        wait_until(&format!("the agent to say '{what}'"), || self.log().contains(what));
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+fn manifests(site: &Site) -> usize {
+    site.objects("/backup/").iter().filter(|path| path.ends_with("manifest")).count()
+}
+
+#[test]
+fn backups_are_taken_by_schedule_by_one_agent_only() {
+    let site = site(&["schedule-incr=*/5 * * * * *"]);
+    let told = site.scratch.path().join("told");
+    fs::write(&told, "").unwrap();
+    fs::set_permissions(&told, Permissions::from_mode(0o666)).unwrap();
+    let hook = format!("hook-success=echo $PGARK_HOOK_JOB >> {}", told.display());
+    site.reconfigure("log-timestamp=n", &format!("log-timestamp=n\n{hook}"));
+    let mut agent = Running::start(&site, "agent", &[]);
+    wait_until("two backups", || manifests(&site) >= 2);
+
+    let second = site.pgark(&["agent"]).expect_code(50);
+    let other = format!("another agent looks after stanza '{STANZA}'");
+    assert!(second.stdout.contains(&other), "{}", second.report());
+    assert!(second.stdout.contains(&format!("process {} (agent)", agent.child.id())), "{}", second.report());
+
+    let schedule = site.pgark(&["schedule"]).expect_success();
+    for part in ["    incr: */5 * * * * * (", "        last run: ", ", ok, ", "        next run: "] {
+        assert!(schedule.stdout.contains(part), "{}", schedule.report());
+    }
+
+    // Another schedule holds from now on.
+    site.reconfigure("schedule-incr=*/5 * * * * *", "schedule-verify=*/5 * * * * *");
+    agent.signal(Signal::HUP);
+    agent.wait_for("the configuration was read again");
+    agent.wait_for("verify completed");
+    // What makes no sense changes nothing.
+    site.reconfigure("schedule-verify=*/5 * * * * *", "schedule-verify=0 0 30 2 *");
+    agent.signal(Signal::HUP);
+    agent.wait_for("option 'schedule-verify': '0 0 30 2 *' never comes");
+
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.child.wait().unwrap().code(), Some(0), "{}", agent.log());
+    assert!(!agent.log().contains("failed"), "{}", agent.log());
+    let told = fs::read_to_string(told).unwrap();
+    assert!(told.starts_with("incr\nincr\n") && told.contains("verify\n"), "{told}");
+}
+
+#[test]
+fn what_was_missed_is_caught_up_once() {
+    let site = site(&["schedule-full=*/4 * * * * *"]);
+    let mut agent = Running::start(&site, "first", &[]);
+    agent.wait_for("full completed");
+    agent.signal(Signal::KILL);
+    agent.child.wait().unwrap();
+    // A job that it has left behind goes on, and is waited for.
+    thread::sleep(Duration::from_secs(13));
+    let agent = Running::start(&site, "second", &[]);
+    agent.wait_for("full completed");
+    let log = agent.log();
+    let begun: Vec<_> = log.lines().filter(|line| line.contains("begin full")).collect();
+    assert!(begun[0].contains("it stands for "), "{log}");
+    let times = begun[0].split("it stands for ").nth(1).unwrap().split(' ').next().unwrap();
+    assert!(times.parse::<u32>().unwrap() >= 3, "{log}");
+    let before = log.split("full completed").next().unwrap();
+    assert_eq!(before.matches("begin full").count(), 1, "{log}");
+}
+
+#[test]
+fn a_job_waits_for_who_is_at_work_and_is_late_then() {
+    let site = site(&["schedule-incr=*/5 * * * * *", "hook-late=exit 7"]);
+    let lock = site.hold_lock("demo-backup-1.lock");
+    let agent = Running::start(&site, "agent", &[]);
+    agent.wait_for("incr runs already for ");
+    // A hook that fails is told of, and changes nothing.
+    agent.wait_for("hook-late failed: 'exit 7' ended with exit status: 7");
+    assert_eq!(agent.log().matches("begin incr").count(), 1, "{}", agent.log());
+    drop(lock);
+    agent.wait_for("incr completed");
+    wait_until("another backup", || manifests(&site) >= 2);
+}
+
+#[test]
+fn jobs_wait_while_the_stanza_is_stopped() {
+    let site = site(&["schedule-incr=*/3 * * * * *"]);
+    site.pgark(&["stop"]).expect_success();
+    let agent = Running::start(&site, "agent", &[]);
+    agent.wait_for("stop file exists for stanza demo: jobs wait until it is started");
+    thread::sleep(Duration::from_secs(4));
+    assert!(!agent.log().contains("begin incr"), "{}", agent.log());
+    // It ends running commands, but not the agent.
+    site.pgark(&["stop", "--force"]).expect_success();
+    site.pgark(&["start"]).expect_success();
+    agent.wait_for("incr completed");
+}
+
+#[test]
+fn what_is_due_runs_once_without_a_service() {
+    let site = site(&["schedule-incr=*/2 * * * * *"]);
+    let once = |code| site.pgark(&["--log-level-console=info", "agent", "--once"]).expect_code(code);
+    let first = once(0);
+    assert!(first.stdout.contains("nothing is due: the next job is due at "), "{}", first.report());
+    thread::sleep(Duration::from_secs(3));
+    let second = once(0);
+    assert_eq!(second.stdout.matches("incr completed").count(), 1, "{}", second.report());
+    assert_eq!(manifests(&site), 1);
+    site.reconfigure("[demo]", "[demo:backup]\narchive-timeout=1s\n[demo]");
+    site.cluster.configure("archive_command", "false archive-push");
+    site.cluster.reload();
+    thread::sleep(Duration::from_secs(2));
+    let failed = once(104);
+    assert!(failed.stdout.contains("incr failed with exit code 82"), "{}", failed.report());
+    assert!(failed.stdout.contains("1 of 1 jobs failed: incr of stanza 'demo'"), "{}", failed.report());
+}
+
+#[test]
+fn a_schedule_that_makes_no_sense_is_refused() {
+    let site = Site::builder(&Server::get(17)).global("schedule-full=0 0 30 2 *").create();
+    let refused = |code, what: &str| {
+        let finished = site.pgark(&["agent"]).expect_code(code);
+        assert!(finished.stdout.contains(what), "{}", finished.report());
+    };
+    refused(32, "option 'schedule-full': '0 0 30 2 *' never comes");
+    site.reconfigure("schedule-full=0 0 30 2 *", "schedule-full=every day");
+    refused(32, "option 'schedule-full': 'every day' is not a cron expression");
+    site.reconfigure("schedule-full=every day", "schedule-full=@daily\nschedule-time-zone=Europe/Atlantis");
+    refused(32, "option 'schedule-time-zone': 'Europe/Atlantis' is not a time zone");
+    site.reconfigure("schedule-full=@daily\nschedule-time-zone=Europe/Atlantis", "");
+    refused(37, "agent command requires option: schedule-full");
+}
+
+#[test]
+fn systemd_is_told_how_the_agent_is() {
+    let site = site(&["schedule-incr=0 0 1 1 *"]);
+    let path = site.scratch.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let environment = [("NOTIFY_SOCKET", text(&path)), ("WATCHDOG_USEC", "3000000")];
+    let mut agent = Running::start(&site, "agent", &environment);
+    let next = || {
+        let mut message = [0; 1000];
+        let length = socket.recv(&mut message).expect("the agent tells something");
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    let wait_for = |what: &str| while !next().contains(what) {};
+    assert!(next().starts_with("READY=1\nSTATUS=1 stanza(s), 1 job(s)"));
+    wait_for("WATCHDOG=1");
+    agent.signal(Signal::HUP);
+    wait_for("RELOADING=1\nMONOTONIC_USEC=");
+    wait_for("READY=1");
+    agent.signal(Signal::TERM);
+    wait_for("STOPPING=1");
+    assert_eq!(agent.child.wait().unwrap().code(), Some(0), "{}", agent.log());
+}
+
+#[test]
+fn units_and_lines_of_a_crontab_are_printed() {
+    let site = site(&["schedule-full=30 2 * * 0", "schedule-time-zone=Europe/Berlin"]);
+    let unit = site.pgark(&["agent", "--print-unit"]).expect_success();
+    for line in ["Type=notify", "WatchdogSec=60", "ExecReload=/bin/kill -HUP $MAINPID", "KillMode=mixed"] {
+        assert!(unit.stdout.lines().any(|found| found == line), "{}", unit.report());
+    }
+    let timer = site.pgark(&["agent", "--print-timer"]).expect_success();
+    assert!(
+        timer.stdout.contains("OnCalendar=*:0/1") && timer.stdout.contains(" agent --once\n"),
+        "{}",
+        timer.report()
+    );
+    // What is printed for cron is a command that works.
+    site.reconfigure("schedule-full=30 2 * * 0", "schedule-full=31 2 * * 0");
+    let cron = site.pgark(&["agent", "--print-cron"]).expect_success();
+    assert!(cron.stdout.contains("CRON_TZ=Europe/Berlin\n31 2 * * 0 "), "{}", cron.report());
+    let line = cron.stdout.lines().find_map(|line| line.strip_prefix("31 2 * * 0 ")).unwrap();
+    let mut shell = std::process::Command::new("sh");
+    run(pgark_testkit::as_test_user(shell.args(["-c", line]))).expect_success();
+    assert_eq!(manifests(&site), 1);
+}

@@ -1,0 +1,103 @@
+//! Which pieces are looked at with one read of the file that is there. A disk gives long reads up to twice as fast as it
+//! gives them one frame at a time, and the kernel takes less time for them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Wanted;
+
+/// Pages that are read at once: 4 MiB.
+const MAXIMUM_PAGES: u32 = 512;
+
+/// Pages between two pieces which are read too rather than making two reads.
+const GAP_PAGES: u32 = 16;
+
+/// How many of the pieces at the beginning are looked at together, and the pages of their file to be read for it; none if
+/// there are no pieces. They ascend in one file; where they do not, they are looked at one by one.
+pub(super) fn together(pieces: &[Wanted]) -> Option<(usize, Range<u32>)> {
+    let (first, others) = pieces.split_first()?;
+    let mut pages = pages(first);
+    let mut count = 1;
+    for next in others {
+        let wanted = self::pages(next);
+        let is_near = wanted.start.checked_sub(pages.end).is_some_and(|gap| gap <= GAP_PAGES);
+        if !Arc::ptr_eq(&first.file, &next.file) || !is_near || wanted.end - pages.start > MAXIMUM_PAGES {
+            break;
+        }
+        pages.end = wanted.end;
+        count += 1;
+    }
+    Some((count, pages))
+}
+
+fn pages(wanted: &Wanted) -> Range<u32> {
+    wanted.piece.first_page..wanted.piece.first_page + wanted.piece.pages
+}
+
+#[cfg(test)]
+mod tests {
+    use pgark_repository::PackId;
+    use pgark_repository::manifest::Attributes;
+    use pgark_repository::map::Piece;
+    use proptest::prelude::*;
+    use ulid::Ulid;
+
+    use super::*;
+    use crate::restore::place::{Place, Root};
+    use crate::restore::target::{Present, TargetFile};
+
+    proptest! {
+        /// Whatever pieces there are: each is looked at once, in a read of its own file that holds it, is short enough, and
+        /// brings little that nobody asked for.
+        #[test]
+        fn every_piece_is_in_one_short_read(
+            wanted in proptest::collection::vec((0_usize..2, 0_u32..1000, 1_u32..64), 0..60),
+            is_sorted: bool,
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let root = Arc::new(Root::open(directory.path()).unwrap());
+            let files: Vec<_> = ["a", "b"].into_iter().map(|name| {
+                let place = Place::new(&root, name.into());
+                Arc::new(TargetFile::new(place, 1 << 30, Attributes::default(), Present::Reused))
+            }).collect();
+            let mut wanted = wanted;
+            if is_sorted {
+                wanted.sort_unstable();
+            }
+            let pack = PackId { session: Ulid::from_bytes([1; 16]), number: 0 };
+            let pieces: Vec<Wanted> = wanted.iter().map(|(file, first_page, pages)| Wanted {
+                file: Arc::clone(&files[*file]),
+                piece: Piece { first_page: *first_page, pages: *pages, pack, block: 0, slot: 0, stride: 16 },
+            }).collect();
+            let mut rest = pieces.as_slice();
+            while let Some((count, read)) = together(rest) {
+                let (now, later) = rest.split_at(count);
+                prop_assert!(count > 0 && read.end - read.start <= MAXIMUM_PAGES);
+                let mut end = read.start;
+                for piece in now {
+                    prop_assert!(Arc::ptr_eq(&piece.file, &now[0].file));
+                    prop_assert!((end..=end + GAP_PAGES).contains(&piece.piece.first_page));
+                    end = piece.piece.first_page + piece.piece.pages;
+                }
+                prop_assert_eq!(end, read.end);
+                rest = later;
+            }
+            prop_assert!(rest.is_empty());
+        }
+
+        /// Frames that follow each other are read in as few reads as there can be.
+        #[test]
+        fn frames_one_after_the_other_make_long_reads(count in 1_usize..200) {
+            let directory = tempfile::tempdir().unwrap();
+            let root = Arc::new(Root::open(directory.path()).unwrap());
+            let place = Place::new(&root, "a".into());
+            let file = Arc::new(TargetFile::new(place, 1 << 30, Attributes::default(), Present::Reused));
+            let pack = PackId { session: Ulid::from_bytes([1; 16]), number: 0 };
+            let pieces: Vec<Wanted> = (0..).step_by(16).take(count).map(|first_page| Wanted {
+                file: Arc::clone(&file),
+                piece: Piece { first_page, pages: 16, pack, block: 0, slot: 0, stride: 16 },
+            }).collect();
+            prop_assert_eq!(together(&pieces).unwrap().0, count.min(32));
+        }
+    }
+}

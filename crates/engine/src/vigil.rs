@@ -1,0 +1,114 @@
+//! Keeping a session alive while its work goes on, and ending the work before others may think that it is dead.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use pgark_repository::Error as RepositoryError;
+use pgark_repository::session::{Session, TAKEN_OVER_AFTER};
+use pgark_system::clock::Stopwatch;
+use ulid::Ulid;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// How often a session says that it is alive.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// After how long without saying so the work ends itself: in time before others take over.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(TAKEN_OVER_AFTER.as_secs().unsigned_abs() * 2 / 3);
+
+/// A session that is renewed on a thread of its own.
+#[derive(Debug)]
+pub(crate) struct Vigil<'repository> {
+    id: Ulid,
+    session: Mutex<Session<'repository>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    since_renewal: Stopwatch,
+    is_lost: bool,
+}
+
+impl<'repository> Vigil<'repository> {
+    /// Of a session that was begun a moment ago.
+    pub(crate) fn new(session: Session<'repository>) -> Self {
+        let state = State { since_renewal: Stopwatch::start(), is_lost: false };
+        Self { id: session.id(), session: Mutex::new(session), state: Mutex::new(state) }
+    }
+
+    /// The session's identity.
+    pub(crate) fn id(&self) -> Ulid {
+        self.id
+    }
+
+    /// Does `work` while the session is renewed beside it.
+    pub(crate) fn keep<T>(&self, work: impl FnOnce() -> T) -> T {
+        thread::scope(|scope| {
+            let (stop, stopped) = channel();
+            scope.spawn(move || self.renew_until(&stopped));
+            let result = work();
+            drop(stop);
+            result
+        })
+    }
+
+    fn renew_until(&self, stopped: &Receiver<()>) {
+        while stopped.recv_timeout(RENEWAL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            match self.change(Session::renew) {
+                Ok(()) => {}
+                Err(RepositoryError::SessionLost { .. }) => return,
+                Err(error) => tracing::warn!("unable to renew the session, it is tried again: {error}"),
+            }
+        }
+    }
+
+    /// Changes what the session says of itself, which renews it.
+    pub(crate) fn change(
+        &self,
+        change: impl FnOnce(&mut Session<'repository>) -> Result<(), RepositoryError>,
+    ) -> Result<(), RepositoryError> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        // It holds for what others may see, which is not later than the begin of the request.
+        let begun = Stopwatch::start();
+        let result = change(&mut session);
+        let mut state = self.state();
+        match &result {
+            Ok(()) => state.since_renewal = begun,
+            Err(error) => state.is_lost |= matches!(error, RepositoryError::SessionLost { .. }),
+        }
+        result
+    }
+
+    /// Says whether the work may go on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LockAcquire`] where others may think that it is dead.
+    pub(crate) fn check(&self) -> Result<()> {
+        let state = self.state();
+        let message = if state.is_lost {
+            "the session was taken for dead and removed by another host".to_owned()
+        } else if state.since_renewal.elapsed() >= GIVE_UP_AFTER {
+            let seconds = state.since_renewal.elapsed().as_secs();
+            format!("the session could not be renewed for {seconds} s: another host may take over")
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::LockAcquire, message)
+            .hint("does the repository answer? Run the command again; what is stored is taken over"))
+    }
+
+    /// Ends the session.
+    ///
+    /// # Errors
+    /// Where it can't be deleted.
+    pub(crate) fn end(self) -> Result<(), RepositoryError> {
+        self.session.into_inner().unwrap_or_else(PoisonError::into_inner).end()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
