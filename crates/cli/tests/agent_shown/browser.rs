@@ -34,7 +34,8 @@ impl Browser {
         command.arg(format!("--user-data-dir={}", profile.path().join("profile").display()));
         command.env("HOME", profile.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = as_test_user(&mut command).spawn().expect("a shell starts");
-        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let (input, output) =
+            (child.stdin.take().expect("it is a pipe"), BufReader::new(child.stdout.take().expect("it is a pipe")));
         let mut browser = Self { child, input, output, session: None, last: 0, events: Vec::new(), _profile: profile };
         let target = browser.call("Target.createTarget", json!({"url": "about:blank"}))["targetId"].clone();
         let attached = browser.call("Target.attachToTarget", json!({"targetId": target, "flatten": true}));
@@ -47,6 +48,7 @@ impl Browser {
 
     /// Has the browser do something; gives its answer.
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "the parameters are written where they are passed")]
     pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.last += 1;
         let mut message = json!({"id": self.last, "method": method, "params": parameters});

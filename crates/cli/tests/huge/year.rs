@@ -333,10 +333,10 @@ impl<'site> Builder<'site> {
             packs.extend(self.short_lived[hours].iter().flatten().map(feigned_use));
         }
         let mut writer = ManifestWriter::new(self.repository, &self.stanza, &document.label).unwrap();
-        for entry in &entries {
+        for entry in entries {
             writer.add(entry).unwrap();
         }
-        for entry in &late {
+        for entry in late {
             writer.add_late(entry);
         }
         writer.commit(&document, &packs).unwrap();
