@@ -1,11 +1,11 @@
 # Everything a developer runs. `make` lists it.
 
-.PHONY: help setup setup-tools setup-servers setup-moto setup-promtool build lint test property bench huge demo fuzz reference clean
+.PHONY: help setup setup-tools setup-servers setup-moto setup-huggingface setup-promtool build lint test property bench huge demo fuzz reference clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-setup: setup-tools setup-servers setup-moto setup-promtool ## install the test servers and tools that are missing
+setup: setup-tools setup-servers setup-moto setup-huggingface setup-promtool ## install the test servers and tools that are missing
 
 setup-tools:
 	@scripts/setup-tools
@@ -15,6 +15,9 @@ setup-servers:
 
 setup-moto:
 	@scripts/setup-moto
+
+setup-huggingface:
+	@scripts/setup-huggingface
 
 setup-promtool:
 	@scripts/setup-promtool

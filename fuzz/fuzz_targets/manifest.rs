@@ -4,13 +4,14 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use pgark_fuzz::{object, repository, stanza};
-use pgark_repository::manifest::{Entry, Manifest, ManifestDocument, ManifestWriter};
+use pgark_repository::manifest::{Entry, Manifest, ManifestDocument, ManifestWriter, SidecarEntry, SidecarKind};
 use pgark_repository::{Label, Repository, Result, names};
 use pgark_storage::Key;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
     entries: Vec<&'a [u8]>,
+    sidecars: Vec<&'a [u8]>,
     late: &'a [u8],
     index: &'a [u8],
     packs: &'a [u8],
@@ -34,7 +35,10 @@ fn document() -> ManifestDocument {
     .expect("a document")
 }
 
-fn read(repository: &Repository, label: &Label) -> Result<(Vec<Entry>, Vec<Entry>)> {
+/// The entries of a manifest: of the cluster's files, of those that are written last, and of sidecars.
+type Entries = (Vec<Entry>, Vec<Entry>, Vec<SidecarEntry>);
+
+fn read(repository: &Repository, label: &Label) -> Result<Entries> {
     let manifest = Manifest::open(repository, &stanza(), label)?;
     let packs = manifest.packs()?;
     let late = manifest.late_entries()?;
@@ -45,12 +49,21 @@ fn read(repository: &Repository, label: &Label) -> Result<(Vec<Entry>, Vec<Entry
             assert!(map.pieces().take(1000).all(|piece| piece.pages > 0));
         }
     }
-    Ok((entries, late))
+    let sidecars = manifest.sidecar_entries().collect::<Result<Vec<_>>>()?.concat();
+    for entry in &sidecars {
+        if let SidecarKind::File { size, content } = &entry.kind
+            && let Ok(map) = maps.map_of(content, *size)
+        {
+            assert!(map.pieces().take(1000).all(|piece| piece.pages > 0));
+        }
+    }
+    Ok((entries, late, sidecars))
 }
 
-fn write(repository: &Repository, label: &Label, entries: &[Entry], late: &[Entry]) -> Result<()> {
-    let mut writer = ManifestWriter::new(repository, &stanza(), label)?;
+fn write(repository: &Repository, label: &Label, (entries, late, sidecars): &Entries) -> Result<()> {
+    let mut writer = ManifestWriter::with_sidecars(repository, &stanza(), label)?;
     entries.iter().try_for_each(|entry| writer.add(entry))?;
+    sidecars.iter().try_for_each(|entry| writer.add_sidecar(entry))?;
     for entry in late {
         writer.add_late(entry);
     }
@@ -63,11 +76,12 @@ fuzz_target!(|input: Input| {
     let name = names::manifest(&stanza(), &label).expect("a name");
     let json = input.document.map_or_else(|| serde_json::to_vec(&document()).expect("JSON"), <[u8]>::to_vec);
     let others = [(35, input.late), (33, input.index), (34, input.packs), (1, &json[..])];
-    let blocks = input.entries.iter().map(|entries| (32, *entries)).chain(others);
+    let sidecars = input.sidecars.iter().map(|entries| (36, *entries));
+    let blocks = input.entries.iter().map(|entries| (32, *entries)).chain(sidecars).chain(others);
     let fuzzed = repository(&name, &object(*b"PGARKMAN", name.as_str(), blocks));
-    let Ok((entries, late)) = read(&fuzzed, &label) else { return };
+    let Ok(entries) = read(&fuzzed, &label) else { return };
 
     let fresh = repository(&Key::parse("other").expect("a name"), b"");
-    write(&fresh, &label, &entries, &late).expect("what was read can be written");
-    assert_eq!(read(&fresh, &label).expect("what was written can be read"), (entries, late));
+    write(&fresh, &label, &entries).expect("what was read can be written");
+    assert_eq!(read(&fresh, &label).expect("what was written can be read"), entries);
 });

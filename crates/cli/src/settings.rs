@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
-use pgark_config::{Compression as ConfiguredCompression, Configuration, Role, option};
+use pgark_config::{Compression as ConfiguredCompression, Configuration, Role, SidecarName, option};
 use pgark_engine::asynchronous::AsyncSettings;
 use pgark_engine::control::ControlSettings;
 use pgark_engine::lock::Locks;
+use pgark_engine::sidecar::SidecarSettings;
 use pgark_engine::stanza::RepositorySettings;
 use pgark_postgres::client::ConnectSettings;
 use pgark_repository::codec::Compression;
@@ -56,6 +57,32 @@ pub(crate) fn first_repository(configuration: &Configuration) -> Result<Reposito
     first.ok_or_else(|| {
         Failure::option_required(format!("{} command requires option: repo1-path", configuration.command().name()))
     })
+}
+
+/// The directories of repositories that lie on this host, or are mounted here.
+pub(crate) fn repository_directories(configuration: &Configuration) -> Vec<PathBuf> {
+    let keys = configuration.repository_keys().iter().copied();
+    let local = keys.filter(|key| configuration.text(option::REPO_TYPE.at(*key)) == "posix");
+    local.map(|key| repository_path(configuration, key).to_owned()).collect()
+}
+
+/// The sidecars, ascending by name.
+pub(crate) fn sidecars(configuration: &Configuration) -> Vec<SidecarSettings> {
+    let sidecar = |name: &SidecarName| SidecarSettings {
+        name: name.to_string(),
+        path: configuration.path(option::SIDECAR_PATH.of_sidecar(*name)).to_owned(),
+    };
+    configuration.sidecar_names().iter().map(sidecar).collect()
+}
+
+/// The sidecars that go into a repository.
+pub(crate) fn sidecars_for(configuration: &Configuration, repository: u32) -> Vec<SidecarSettings> {
+    let names = configuration.sidecar_names().iter();
+    let goes = names.map(|name| {
+        let key = configuration.optional_integer(option::SIDECAR_REPO.of_sidecar(*name));
+        key.is_none_or(|key| key == i64::from(repository))
+    });
+    sidecars(configuration).into_iter().zip(goes).filter_map(|(sidecar, goes)| goes.then_some(sidecar)).collect()
 }
 
 /// Where a repository lies: a directory, or a prefix in a bucket.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::arguments::Given;
 use crate::command::{Command, Role};
-use crate::names::Address;
+use crate::names::{Address, SidecarName};
 use crate::option;
 use crate::resolve::{Indexes, Resolved, Values};
 use crate::source::Source;
@@ -101,6 +101,11 @@ impl Configuration {
     /// The indexes of the configured clusters, ascending; 1 is always among them.
     pub fn cluster_keys(&self) -> &[u32] {
         &self.indexes.clusters
+    }
+
+    /// The names of the configured sidecars, ascending.
+    pub fn sidecar_names(&self) -> &[SidecarName] {
+        &self.indexes.sidecars
     }
 
     /// The passphrase of a repository, if it is encrypted.

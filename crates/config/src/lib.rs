@@ -45,7 +45,7 @@ pub use error::{Error, ErrorKind};
 pub use files::{Files, SystemFiles};
 pub use help::{HelpTopic, VersionFormat, help, version};
 pub use load::{Invocation, load};
-pub use names::Address;
+pub use names::{Address, Index, SidecarName};
 pub use reference::reference_markdown;
 pub use source::Source;
 pub use value::Secret;

@@ -13,7 +13,58 @@ pub(crate) const INDEX_MAX: u64 = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     pub(crate) name: &'static str,
-    pub(crate) index: Option<u32>,
+    pub(crate) index: Option<Index>,
+}
+
+/// Which of several options of one name is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Index {
+    /// That of the repository or cluster of this number.
+    Number(u32),
+    /// That of the sidecar of this name.
+    Name(SidecarName),
+}
+
+/// The name of a sidecar: small letters, digits and dashes, the first one a letter, the last one no dash.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SidecarName {
+    bytes: [u8; Self::MAXIMUM_LENGTH],
+    length: usize,
+}
+
+impl SidecarName {
+    /// The most letters that a name has.
+    pub(crate) const MAXIMUM_LENGTH: usize = 32;
+
+    /// The name that is written so, if it is one.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let is_sound = text.starts_with(|letter: char| letter.is_ascii_lowercase())
+            && !text.ends_with('-')
+            && text.len() <= Self::MAXIMUM_LENGTH
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        let mut bytes = [0; Self::MAXIMUM_LENGTH];
+        is_sound.then(|| {
+            bytes[..text.len()].copy_from_slice(text.as_bytes());
+            Self { bytes, length: text.len() }
+        })
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for SidecarName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?}", self.as_str())
+    }
+}
+
+impl fmt::Display for SidecarName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
 }
 
 impl Definition {
@@ -23,15 +74,35 @@ impl Definition {
     /// Where the option is not one that exists for each repository or cluster.
     pub fn at(&self, index: u32) -> Address {
         assert!(self.group.is_some(), "option '{}' has no index", self.name);
-        Address { name: self.name, index: Some(index) }
+        Address { name: self.name, index: Some(Index::Number(index)) }
+    }
+
+    /// The option for the sidecar of this name.
+    ///
+    /// # Panics
+    /// If the option does not exist once for each sidecar.
+    pub fn of_sidecar(&self, name: SidecarName) -> Address {
+        assert!(self.group == Some(Group::Sidecar), "option '{}' is not of a sidecar", self.name);
+        Address { name: self.name, index: Some(Index::Name(name)) }
     }
 
     /// The name as the help and the reference show it: `repoN-path`.
     pub(crate) fn display_name(&self) -> String {
         match self.group {
-            Some(group) => format!("{}N{}", group.prefix(), &self.name[group.prefix().len()..]),
+            Some(group) => format!("{}{}{}", group.prefix(), group.placeholder(), &self.name[group.prefix().len()..]),
             None => self.name.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+impl Definition {
+    /// Some index, if the option has one.
+    pub(crate) fn any_index(&self) -> Option<Index> {
+        self.group.map(|group| match group {
+            Group::Cluster | Group::Repository => Index::Number(1),
+            Group::Sidecar => SidecarName::parse("models").map_or(Index::Number(1), Index::Name),
+        })
     }
 }
 
@@ -44,7 +115,8 @@ impl From<&Definition> for Address {
 impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.index, self.name.split_once('-')) {
-            (Some(index), Some((group, rest))) => write!(formatter, "{group}{index}-{rest}"),
+            (Some(Index::Number(index)), Some((group, rest))) => write!(formatter, "{group}{index}-{rest}"),
+            (Some(Index::Name(name)), Some((group, rest))) => write!(formatter, "{group}-{name}-{rest}"),
             _ => formatter.write_str(self.name),
         }
     }
@@ -88,8 +160,11 @@ pub(crate) fn find(written: &str, spelling: Spelling) -> Result<Option<Named>, E
     check_prefix(definition, prefix, written)?;
     let unindexed_is_first = definition.deprecated.contains(&definition.name);
     let index = match (definition.group, index) {
+        (Some(group), Some(Index::Number(_))) if group == Group::Sidecar => {
+            return Err(needs_index(definition, group, written));
+        }
         (None, Some(_)) => return Err(invalid(format!("option '{written}' cannot have an index"))),
-        (Some(_), None) if unindexed_is_first => Some(1),
+        (Some(_), None) if unindexed_is_first => Some(Index::Number(1)),
         (Some(group), None) => return Err(needs_index(definition, group, written)),
         (_, index) => index,
     };
@@ -98,7 +173,7 @@ pub(crate) fn find(written: &str, spelling: Spelling) -> Result<Option<Named>, E
 
 /// Finds an option for its help, where the index may be left out or written as `N`.
 pub(crate) fn find_for_help(written: &str) -> Option<&'static str> {
-    let plain = match written.split_once("N-") {
+    let plain = match written.replace("-NAME-", "N-").split_once("N-") {
         Some((group, rest)) => format!("{group}-{rest}"),
         None => written.to_owned(),
     };
@@ -119,7 +194,16 @@ fn split_prefix(written: &str) -> (Prefix, &str) {
 }
 
 /// Takes the digits away that stand before the first dash: `repo2-path` is `repo-path` and 2.
-fn split_index(rest: &str, written: &str) -> Result<(String, Option<u32>), Error> {
+fn split_index(rest: &str, written: &str) -> Result<(String, Option<Index>), Error> {
+    if let Some((name, tail)) = split_sidecar(rest) {
+        let Some(name) = SidecarName::parse(name) else {
+            return Err(invalid(format!("option '{written}' has no name of a sidecar in it")).hint(format!(
+                "a name has small letters, digits and dashes, begins with a letter, and is at most {} long",
+                SidecarName::MAXIMUM_LENGTH
+            )));
+        };
+        return Ok((format!("{}-{tail}", Group::Sidecar.prefix()), Some(Index::Name(name))));
+    }
     let Some((head, tail)) = rest.split_once('-') else {
         return Ok((rest.to_owned(), None));
     };
@@ -132,7 +216,16 @@ fn split_index(rest: &str, written: &str) -> Result<(String, Option<u32>), Error
     let Some(index) = index.and_then(|index| u32::try_from(index).ok()) else {
         return Err(invalid(format!("option '{written}' key must be between 1 and {INDEX_MAX}")));
     };
-    Ok((format!("{group}-{tail}"), Some(index)))
+    Ok((format!("{group}-{tail}"), Some(Index::Number(index))))
+}
+
+/// The name of a sidecar in the name of an option, and what stands after it.
+fn split_sidecar(rest: &str) -> Option<(&str, &str)> {
+    let rest = rest.strip_prefix(Group::Sidecar.prefix())?.strip_prefix('-')?;
+    let tails = option::all().filter(|definition| definition.group == Some(Group::Sidecar));
+    tails
+        .filter_map(|definition| definition.name.split_once('-'))
+        .find_map(|(_, tail)| Some((rest.strip_suffix(tail)?.strip_suffix('-')?, tail)))
 }
 
 fn by_name(name: &str, spelling: Spelling, written: &str) -> Result<Option<&'static Definition>, Error> {
@@ -161,13 +254,13 @@ fn is_deprecated(name: &str) -> bool {
 }
 
 /// Finds the option that was once called `name`. Some old names take an index, some do not and mean the first.
-fn by_deprecated_name(name: &str, index: Option<u32>, prefix: Prefix, written: &str) -> Result<Option<Named>, Error> {
+fn by_deprecated_name(name: &str, index: Option<Index>, prefix: Prefix, written: &str) -> Result<Option<Named>, Error> {
     let old_names =
         || option::all().flat_map(|definition| definition.deprecated.iter().map(move |old| (definition, *old)));
     let fitting = old_names().find(|(_, old)| old.replace('?', "") == name && old.contains('?') == index.is_some());
     if let Some((definition, _)) = fitting {
         check_prefix(definition, prefix, written)?;
-        let index = definition.group.map(|_| index.unwrap_or(1));
+        let index = definition.group.map(|_| index.unwrap_or(Index::Number(1)));
         return Ok(Some(Named { definition, address: Address { name: definition.name, index }, prefix }));
     }
     match old_names().find(|(_, old)| old.replace('?', "") == name) {
@@ -203,8 +296,13 @@ impl Definition {
 }
 
 fn needs_index(definition: &Definition, group: Group, written: &str) -> Error {
-    let example = format!("{}1{}", group.prefix(), &definition.name[group.prefix().len()..]);
-    invalid(format!("option '{written}' requires an index")).hint(format!("add the required index, e.g. {example}"))
+    let (what, example) = match group {
+        Group::Sidecar => ("a name", "-models"),
+        Group::Cluster | Group::Repository => ("an index", "1"),
+    };
+    let example = format!("{}{example}{}", group.prefix(), &definition.name[group.prefix().len()..]);
+    let required = what.trim_start_matches("an ").trim_start_matches("a ");
+    invalid(format!("option '{written}' requires {what}")).hint(format!("add the required {required}, e.g. {example}"))
 }
 
 fn invalid(message: String) -> Error {
@@ -244,6 +342,29 @@ mod tests {
             "option 'repo99999999999999999999999-path' key must be between 1 and 256"
         );
         assert_eq!(refused("lock2-path"), "option 'lock2-path' cannot have an index");
+    }
+
+    #[test]
+    fn the_name_of_a_sidecar_stands_in_the_middle() {
+        assert_eq!(found("sidecar-huggingface-path").0, "sidecar-huggingface-path");
+        assert_eq!(found("sidecar-my-models-2-repo").0, "sidecar-my-models-2-repo");
+        assert_eq!(found("reset-sidecar-path-path"), ("sidecar-path-path".to_owned(), Prefix::Reset));
+        assert_eq!(found("sidecar-only").0, "sidecar-only");
+        assert_eq!(found("no-sidecar"), ("sidecar".to_owned(), Prefix::Negated));
+        for written in ["sidecar-path", "sidecar1-path"] {
+            assert_eq!(
+                refused(written),
+                format!("option '{written}' requires a name\nadd the required name, e.g. sidecar-models-path")
+            );
+        }
+        let long = format!("sidecar-{}-path", "x".repeat(33));
+        for written in
+            ["sidecar--path", "sidecar-A-path", "sidecar-1st-path", "sidecar-a_b-path", "sidecar-a--path", &long]
+        {
+            assert!(refused(written).contains("has no name of a sidecar in it"), "{written}");
+        }
+        assert_eq!(find_for_help("sidecar-NAME-path"), Some("sidecar-path"));
+        assert_eq!(find_for_help("sidecar-models-path"), Some("sidecar-path"));
     }
 
     #[test]

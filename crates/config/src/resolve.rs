@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 use crate::collect::Setting;
 use crate::command::{Command, quoted};
 use crate::error::{Error, ErrorKind};
-use crate::names::Address;
-use crate::option::{self, Definition, Dependency, Group, Kind, Place, Status};
+use crate::names::{Address, Index, SidecarName};
+use crate::option::{self, Definition, Dependency, Group, Kind, Status};
 use crate::source::Source;
 use crate::value::{self, Value};
 
@@ -25,26 +25,32 @@ pub(crate) struct Resolved {
 /// `None` where it has no value.
 pub(crate) type Values = BTreeMap<Address, Option<Resolved>>;
 
-/// Which repositories and clusters there are, by index.
+/// Which repositories, clusters and sidecars there are, by index or name.
 #[derive(Clone, Debug)]
 pub(crate) struct Indexes {
     pub(crate) repositories: Vec<u32>,
     pub(crate) clusters: Vec<u32>,
+    pub(crate) sidecars: Vec<SidecarName>,
 }
 
 impl Indexes {
     /// An index is in use where an option that works is set for it. There is always a repository, and always the first
     /// cluster.
     fn of(settings: &BTreeMap<Address, Setting>, command: Command) -> Self {
-        let used = |group: Group| -> Vec<u32> {
+        let used = |group: Group| -> Vec<Index> {
             let set = settings.iter().filter(|(_, setting)| setting.written.is_some());
-            let mut indexes: Vec<_> = set
-                .filter(|(address, _)| {
-                    option::find(address.name, command)
-                        .is_some_and(|definition| definition.group == Some(group) && definition.status == Status::Now)
-                })
-                .filter_map(|(address, _)| address.index)
-                .collect();
+            let of_group = set.filter(|(address, _)| {
+                option::find(address.name, command)
+                    .is_some_and(|definition| definition.group == Some(group) && definition.status == Status::Now)
+            });
+            let mut indexes: Vec<_> = of_group.filter_map(|(address, _)| address.index).collect();
+            indexes.sort_unstable();
+            indexes.dedup();
+            indexes
+        };
+        let numbers = |group: Group| -> Vec<u32> {
+            let number = |index| if let Index::Number(number) = index { Some(number) } else { None };
+            let mut indexes: Vec<_> = used(group).into_iter().filter_map(number).collect();
             if indexes.is_empty() || group == Group::Cluster {
                 indexes.push(1);
             }
@@ -52,14 +58,17 @@ impl Indexes {
             indexes.dedup();
             indexes
         };
-        Self { repositories: used(Group::Repository), clusters: used(Group::Cluster) }
+        let name = |index| if let Index::Name(name) = index { Some(name) } else { None };
+        let sidecars = used(Group::Sidecar).into_iter().filter_map(name).collect();
+        Self { repositories: numbers(Group::Repository), clusters: numbers(Group::Cluster), sidecars }
     }
 
-    fn of_definition(&self, definition: &Definition) -> Vec<Option<u32>> {
+    fn of_definition(&self, definition: &Definition) -> Vec<Option<Index>> {
         match definition.group {
             None => vec![None],
-            Some(Group::Repository) => self.repositories.iter().copied().map(Some).collect(),
-            Some(Group::Cluster) => self.clusters.iter().copied().map(Some).collect(),
+            Some(Group::Repository) => self.repositories.iter().copied().map(Index::Number).map(Some).collect(),
+            Some(Group::Cluster) => self.clusters.iter().copied().map(Index::Number).map(Some).collect(),
+            Some(Group::Sidecar) => self.sidecars.iter().copied().map(Index::Name).map(Some).collect(),
         }
     }
 }
@@ -155,7 +164,7 @@ impl Resolver<'_> {
     fn required(&self, definition: &Definition, address: Address) -> Error {
         let message = format!("{} command requires option: {address}", self.command.name());
         let error = Error::new(ErrorKind::OptionRequired, message);
-        if definition.place == Place::Stanza { error.hint("does this stanza exist?") } else { error }
+        if definition.group == Some(Group::Cluster) { error.hint("does this stanza exist?") } else { error }
     }
 }
 

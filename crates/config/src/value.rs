@@ -236,7 +236,7 @@ mod tests {
     use crate::option;
 
     fn read(definition: &'static Definition, text: &str) -> Result<Value, Error> {
-        let address = Address { name: definition.name, index: definition.group.map(|_| 1) };
+        let address = Address { name: definition.name, index: definition.any_index() };
         parse(definition, address, &[Zeroizing::new(text.to_owned())], &Source::CommandLine)
     }
 

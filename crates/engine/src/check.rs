@@ -14,7 +14,11 @@ use pgark_system::clock;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::info::{self, MissingWal};
+use crate::sidecar::{SidecarSettings, resolve};
 use crate::stanza::{Identity, RepositorySettings, Stanza};
+
+/// The extension of PostgresML, which has models in a directory outside the data directory.
+const EXTENSION_WITH_MODELS: &str = "pgml";
 
 /// How often the archive is asked for a segment.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -30,6 +34,8 @@ pub struct CheckSettings {
     pub connection: ConnectSettings,
     /// The repositories.
     pub repositories: Vec<RepositorySettings>,
+    /// The directories outside the data directory that are backed up with it.
+    pub sidecars: Vec<SidecarSettings>,
     /// Whether to check that WAL is archived.
     pub archive_check: bool,
     /// Whether to check that `archive_mode` is one that serves.
@@ -59,6 +65,8 @@ pub fn run(settings: &CheckSettings) -> Result<Vec<CheckedSegment>> {
     connection.facts().ensure_same(&target, &settings.data_directory, &control)?;
     ensure_archiving(connection.facts(), settings.archive_check, settings.archive_mode_check)?;
 
+    check_sidecars(settings, &mut connection)?;
+
     let repositories = settings.repositories.iter().map(RepositorySettings::open).collect::<Result<Vec<_>>>()?;
     let mut archives = Vec::new();
     for repository in &repositories {
@@ -87,6 +95,38 @@ pub fn run(settings: &CheckSettings) -> Result<Vec<CheckedSegment>> {
         checked.push(CheckedSegment { segment: segment.to_string(), repository: *repository });
     }
     Ok(checked)
+}
+
+/// Makes sure that sidecars are there, and tells of a cluster that should have one.
+fn check_sidecars(settings: &CheckSettings, connection: &mut Connection) -> Result<()> {
+    for sidecar in &settings.sidecars {
+        resolve(sidecar)?;
+    }
+    if !settings.sidecars.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = connection.databases_to_connect_to()?;
+    for database in names {
+        let there = ConnectSettings { database: database.clone(), ..settings.connection.clone() };
+        match Connection::open(&there).and_then(|mut connection| connection.has_extension(EXTENSION_WITH_MODELS)) {
+            Ok(true) => {
+                tracing::warn!(
+                    "extension '{EXTENSION_WITH_MODELS}' is installed in database '{database}', and no backup has the models \
+                     that it has fetched: they lie outside the data directory\nHINT: set sidecar-huggingface-path to the \
+                     directory that they are in, for example /var/lib/postgresql/.cache/huggingface"
+                );
+                return Ok(());
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(
+                    "extensions of database '{database}' are not known: {}",
+                    Error::from(error).full_message()
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Warns of WAL that no recovery gets past.

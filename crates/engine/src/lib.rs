@@ -19,11 +19,14 @@ pub mod objects;
 mod parallel;
 mod pin;
 pub mod restore;
+pub mod sidecar;
 pub mod size;
 pub mod stanza;
 pub mod stanza_create;
 pub mod stanza_delete;
 pub mod stanza_upgrade;
+#[cfg(test)]
+mod testing;
 mod turn;
 pub mod verify;
 mod vigil;

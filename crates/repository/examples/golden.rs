@@ -11,6 +11,8 @@ mod dump;
 mod restore;
 #[path = "../tests/all/sample.rs"]
 mod sample;
+#[path = "../tests/all/sidecar.rs"]
+mod sidecar;
 
 use std::error::Error;
 use std::path::Path;
@@ -27,7 +29,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let directory = std::env::args_os().nth(1).ok_or("usage: golden <directory>")?;
     let directory = Path::new(&directory);
     let passphrase = Encryption::Passphrase(Zeroizing::new(PASSPHRASE.to_owned()));
-    for (suffix, sample) in [("", sample::write as Sample), ("-garbage", sample::write_garbage)] {
+    let samples = [("", sample::write as Sample), ("-garbage", sample::write_garbage), ("-sidecar", sidecar::write)];
+    for (suffix, sample) in samples {
         write(directory, &format!("plain{suffix}"), &Encryption::None, sample)?;
         write(directory, &format!("encrypted{suffix}"), &passphrase, sample)?;
     }

@@ -49,6 +49,36 @@ impl Look {
         self.0.st_nlink > 1
     }
 
+    /// Its length in bytes.
+    pub fn size(&self) -> u64 {
+        u64::try_from(self.0.st_size).unwrap_or(0)
+    }
+
+    /// The permission bits of its mode, with set-user-id, set-group-id and sticky bit.
+    pub fn permissions(&self) -> u32 {
+        self.0.st_mode & 0o7777
+    }
+
+    /// The numbers of the user and the group that it belongs to.
+    pub fn owner(&self) -> (u32, u32) {
+        (self.0.st_uid, self.0.st_gid)
+    }
+
+    /// When its content was last changed: seconds since 1970, and nanoseconds.
+    pub fn modified(&self) -> (i64, u32) {
+        (self.0.st_mtime, u32::try_from(self.0.st_mtime_nsec).unwrap_or(0))
+    }
+
+    /// When its content or its attributes were last changed: seconds since 1970, and nanoseconds.
+    pub fn changed(&self) -> (i64, u32) {
+        (self.0.st_ctime, u32::try_from(self.0.st_ctime_nsec).unwrap_or(0))
+    }
+
+    /// Which file it is, whatever its name: the numbers of the file system and of the file there.
+    pub fn identity(&self) -> (u64, u64) {
+        (self.0.st_dev, self.0.st_ino)
+    }
+
     fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.0.st_mode)
     }
@@ -132,6 +162,14 @@ impl Directory {
         }
     }
 
+    /// What the directory itself is.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn look_at_itself(&self) -> io::Result<Look> {
+        rustix::fs::fstat(&self.handle).map(Look).map_err(|errno| failed("look at", &self.path, errno))
+    }
+
     /// The text of a link.
     ///
     /// # Errors
@@ -181,6 +219,17 @@ impl Directory {
         ensure_name(name)?;
         rustix::fs::symlinkat(target, &self.handle, name)
             .map_err(|errno| failed("create link", &self.path.join(name), errno))
+    }
+
+    /// Gives the file `name` of this directory another name in the directory `to`: a hard link.
+    ///
+    /// # Errors
+    /// What the file system says, also where the other name is taken.
+    pub fn make_hard_link(&self, name: &OsStr, to: &Self, other_name: &OsStr) -> io::Result<()> {
+        ensure_name(name)?;
+        ensure_name(other_name)?;
+        rustix::fs::linkat(&self.handle, name, &to.handle, other_name, AtFlags::empty())
+            .map_err(|errno| failed("create hard link", &to.path.join(other_name), errno))
     }
 
     /// Gives what is called `from` the name `to`.
@@ -261,7 +310,9 @@ fn failed(what: &str, path: &Path, errno: Errno) -> io::Error {
         Errno::NOTDIR => "it is no directory; a symbolic link is not followed here".to_owned(),
         _ => error.to_string(),
     };
-    io::Error::new(error.kind(), format!("failed to {what} '{}': {why}", path.display()))
+    // The kind of a link that is not followed has no name yet.
+    let kind = if errno == Errno::LOOP { io::ErrorKind::NotADirectory } else { error.kind() };
+    io::Error::new(kind, format!("failed to {what} '{}': {why}", path.display()))
 }
 
 #[cfg(test)]
@@ -347,6 +398,20 @@ mod tests {
         assert!(new.look(name("c")).unwrap().unwrap().is_link());
         assert!(new.look(name("d")).unwrap().is_none());
         assert_eq!(directory.below(Path::new("")).unwrap().names().unwrap(), ["directory", "file", "link", "new"]);
+    }
+
+    #[test]
+    fn a_file_gets_another_name_and_a_link_is_not_followed_for_it() {
+        let (_place, directory, outside) = place();
+        let deep = directory.below(Path::new("directory/deep")).unwrap();
+        directory.make_hard_link(name("file"), &deep, name("other")).unwrap();
+        let look = |directory: &Directory, text| directory.look(name(text)).unwrap().unwrap();
+        assert_eq!(look(&directory, "file").identity(), look(&deep, "other").identity());
+        let inside = directory.below(Path::new("directory")).unwrap();
+        inside.make_hard_link(name("link"), &deep, name("link")).unwrap();
+        assert!(look(&deep, "link").is_link());
+        let precious = Directory::open(&outside).unwrap();
+        assert!(!look(&precious, "precious").has_other_names());
     }
 
     #[test]

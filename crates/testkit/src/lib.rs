@@ -21,7 +21,7 @@ pub use cluster::{Cluster, ClusterBuilder, Load, Stop};
 pub use process::{Finished, run, run_with_input};
 pub use program::Program;
 pub use scratch::Scratch;
-pub use server::Server;
+pub use server::{Server, python_packages};
 pub use user::{as_test_user, give_to_test_user};
 
 use std::time::Duration;

@@ -94,6 +94,13 @@ pub(crate) fn cache_directory() -> PathBuf {
     user_cache().unwrap_or_else(|| PathBuf::from(SHARED_CACHE))
 }
 
+/// Where packages for Python of this name are installed, for `PYTHONPATH`; `scripts/setup-<name>` installs them.
+pub fn python_packages(name: &str) -> PathBuf {
+    let directory = cache_directory().join(name);
+    assert!(directory.exists(), "{name} is not installed for the tests: run `make setup`");
+    directory
+}
+
 /// Takes `15.18` from `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
 fn parse_version(answer: &str, major: u32) -> String {
     let version = answer.split(' ').nth(2).unwrap_or_default().trim();

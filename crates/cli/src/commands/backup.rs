@@ -17,14 +17,14 @@ use pgark_engine::size::human_size;
 
 /// Takes a backup into the first repository, or into the one that `--repo` names. Gives what is locked still.
 pub(crate) fn run(configuration: &Configuration) -> Result<HeldLock> {
-    let settings = backup_settings(configuration)?;
     let repository = choose_repository(configuration)?.open()?;
+    let settings = backup_settings(configuration, repository.key)?;
     let report = backup::run(&settings, &repository)?;
     tell(&report.document);
     Ok(HeldLock { repository: repository.key, lock: report.lock })
 }
 
-fn backup_settings(configuration: &Configuration) -> Result<BackupSettings> {
+fn backup_settings(configuration: &Configuration, repository: u32) -> Result<BackupSettings> {
     let is_online = configuration.boolean(&option::ONLINE);
     let write = settings::write_options(configuration);
     Ok(BackupSettings {
@@ -42,6 +42,8 @@ fn backup_settings(configuration: &Configuration) -> Result<BackupSettings> {
         archive_timeout: configuration.duration(&option::ARCHIVE_TIMEOUT),
         checksum_page: configuration.optional_boolean(&option::CHECKSUM_PAGE),
         exclude: configuration.list(&option::EXCLUDE).iter().map(PathBuf::from).collect(),
+        sidecars: settings::sidecars_for(configuration, repository),
+        repository_directories: settings::repository_directories(configuration),
         annotations: annotations(configuration)?,
         workers: settings::workers(configuration),
         pacer: settings::disk_pacer(configuration),
@@ -88,6 +90,10 @@ fn tell(document: &ManifestDocument) {
         tell_unexplained(document, unexplained);
     }
     let (kind, totals) = (document.kind, document.totals);
+    for sidecar in &document.sidecars {
+        let (name, files) = (&sidecar.name, sidecar.files);
+        tracing::info!("sidecar '{name}' size = {}, file total = {files}", human_size(sidecar.size));
+    }
     tracing::info!("new backup label = {}", document.label);
     tracing::info!("{kind} backup size = {}, file total = {}", human_size(totals.read), totals.files);
 }

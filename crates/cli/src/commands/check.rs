@@ -43,6 +43,7 @@ fn check_stanza(configuration: &Configuration) -> Result<()> {
         data_directory: settings::data_directory(configuration),
         connection: settings::connect(configuration)?,
         repositories: settings::repositories(configuration)?,
+        sidecars: settings::sidecars(configuration),
         archive_check: configuration.boolean(&option::ARCHIVE_CHECK),
         archive_mode_check: configuration.boolean(&option::ARCHIVE_MODE_CHECK),
         archive_timeout: configuration.duration(&option::ARCHIVE_TIMEOUT),

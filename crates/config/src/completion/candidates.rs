@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::Shell;
 use crate::command::Command;
-use crate::names::{self, Address, Named, Prefix, Spelling};
-use crate::option::{self, Definition, Kind, Status};
+use crate::names::{self, Address, Named, Prefix, SidecarName, Spelling};
+use crate::option::{self, Definition, Group, Kind, Status};
 
 /// What a word can become.
 #[derive(Debug, PartialEq, Eq)]
@@ -189,9 +189,25 @@ impl Definition {
     /// The option as a word names it that has begun with an index; else the first.
     fn addressed(&'static self, word: &str) -> Address {
         let Some(group) = self.group else { return self.into() };
+        if group == Group::Sidecar {
+            return self.of_sidecar(named_sidecar(word, self.name));
+        }
         let begins = word.find(group.prefix()).map_or("", |place| &word[place + group.prefix().len()..]);
         let digits: String = begins.chars().take_while(char::is_ascii_digit).collect();
         let index = digits.parse().ok().filter(|index| (1..=names::INDEX_MAX).contains(index));
         self.at(index.and_then(|index| u32::try_from(index).ok()).unwrap_or(1))
     }
+}
+
+/// The sidecar that a word has begun to name, or some name. `option` is the name of one of its options, whose last part the
+/// word may have begun, too.
+fn named_sidecar(word: &str, option: &str) -> SidecarName {
+    let rest = word.split_once("sidecar-").map_or("", |(_, rest)| rest);
+    let last = option.rsplit('-').next().unwrap_or_default();
+    let name = match rest.rsplit_once('-') {
+        Some((name, begun)) if last.starts_with(begun) => name,
+        _ => rest,
+    };
+    let some = || SidecarName::parse("models").expect("the name is one");
+    SidecarName::parse(name).unwrap_or_else(some)
 }

@@ -16,7 +16,7 @@ pub struct Definition {
     pub(crate) description: &'static str,
     pub(crate) section: Section,
     pub(crate) place: Place,
-    /// Set when the option exists once for each repository or cluster.
+    /// Set when the option exists once for each repository, cluster or sidecar.
     pub(crate) group: Option<Group>,
     pub(crate) kind: Kind,
     /// The commands that take it with this meaning.
@@ -67,6 +67,8 @@ pub(crate) enum Group {
     Cluster,
     /// `repo1-`, `repo2-`: a repository.
     Repository,
+    /// `sidecar-models-`, `sidecar-fonts-`: a directory that is backed up with the cluster.
+    Sidecar,
 }
 
 impl Group {
@@ -75,6 +77,15 @@ impl Group {
         match self {
             Self::Cluster => "pg",
             Self::Repository => "repo",
+            Self::Sidecar => "sidecar",
+        }
+    }
+
+    /// What stands for the index in the name of an option.
+    pub(crate) fn placeholder(self) -> &'static str {
+        match self {
+            Self::Cluster | Self::Repository => "N",
+            Self::Sidecar => "-NAME",
         }
     }
 }
@@ -153,6 +164,7 @@ pub(crate) enum Section {
     Archive,
     Backup,
     Restore,
+    Sidecar,
     Server,
     General,
     Log,
@@ -171,7 +183,7 @@ pub(crate) enum Section {
 
 impl Section {
     /// Every section, in the order of the reference.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::General,
         Self::Log,
         Self::Stanza,
@@ -180,6 +192,7 @@ impl Section {
         Self::Archive,
         Self::Backup,
         Self::Restore,
+        Self::Sidecar,
         Self::Retention,
         Self::Agent,
         Self::Storage,
@@ -201,6 +214,7 @@ impl Section {
             Self::Archive => "Archive",
             Self::Backup => "Backup",
             Self::Restore => "Restore",
+            Self::Sidecar => "Sidecars",
             Self::Server => "Server",
             Self::General => "General",
             Self::Log => "Log",
@@ -221,7 +235,13 @@ impl Section {
     /// The title in the help of a command, which is pgBackRest's.
     pub(crate) fn help_title(self) -> &'static str {
         match self {
-            Self::Command | Self::Agent | Self::Archive | Self::Backup | Self::Restore | Self::Server => "Command",
+            Self::Command
+            | Self::Agent
+            | Self::Archive
+            | Self::Backup
+            | Self::Restore
+            | Self::Sidecar
+            | Self::Server => "Command",
             Self::General => "General",
             Self::Log => "Log",
             Self::Maintainer => "Maintainer",
@@ -373,6 +393,12 @@ impl Definition {
 
     pub(super) const fn each_cluster(mut self) -> Self {
         self.group = Some(Group::Cluster);
+        self.place = Place::Stanza;
+        self
+    }
+
+    pub(super) const fn each_sidecar(mut self) -> Self {
+        self.group = Some(Group::Sidecar);
         self.place = Place::Stanza;
         self
     }

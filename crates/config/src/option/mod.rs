@@ -16,6 +16,7 @@ mod log;
 mod repository;
 mod restore;
 mod server;
+mod sidecar;
 mod single;
 mod stanza;
 mod storage;
@@ -32,6 +33,7 @@ pub use log::*;
 pub use repository::*;
 pub use restore::*;
 pub use server::*;
+pub use sidecar::*;
 pub use single::*;
 pub use stanza::*;
 pub use storage::*;
@@ -73,6 +75,7 @@ static TABLE: &[&[&Definition]] = &[
     archive::OPTIONS,
     backup::OPTIONS,
     restore::OPTIONS,
+    sidecar::OPTIONS,
     storage::OPTIONS,
     cloud::OPTIONS,
     host::OPTIONS,

@@ -10,7 +10,7 @@ use crate::source::Source;
 use crate::value::{self, Value};
 
 fn address(definition: &Definition) -> Address {
-    Address { name: definition.name, index: definition.group.map(|_| 1) }
+    Address { name: definition.name, index: definition.any_index() }
 }
 
 fn read(definition: &Definition, text: &str) -> Value {

@@ -15,10 +15,11 @@ use pgark_repository::map::PageMap;
 use pgark_repository::pack::PackWriter;
 
 use super::audit::Findings;
-use super::dispatch::OldContent;
 use super::entries::{PackCounts, counts, counts_of};
+use super::hand_out::{Member, OldContent};
 use super::owners::Names;
 use super::packs::Packs;
+use super::sidecar::Sums;
 use super::stock::Stock;
 use super::taker::TaskRead;
 use super::uses::Uses;
@@ -57,6 +58,7 @@ pub(super) struct Collector<'backup, 'repository> {
     damaged_files: Vec<DamagedFile>,
     unexplained: Findings,
     totals: Totals,
+    sidecars: Sums,
 }
 
 /// All that is known of a backup once its files are read.
@@ -69,6 +71,8 @@ pub(super) struct Collected<'backup> {
     pub(super) damaged_files: Vec<DamagedFile>,
     pub(super) unexplained: Option<Unexplained>,
     pub(super) totals: Totals,
+    /// What there is of each sidecar.
+    pub(super) sidecars: Sums,
 }
 
 /// What the tasks of one file have given, put together.
@@ -88,6 +92,11 @@ impl FileRead {
     pub(super) fn new(size: u64, map: PageMap) -> Self {
         let (damaged, unexplained) = (Vec::new(), Vec::new());
         Self { size, bytes: 0, map, is_changed: false, damaged, unexplained, has_ended: false }
+    }
+
+    /// Whether the file was shorter than the walk had found it.
+    pub(super) fn has_shrunk(&self) -> bool {
+        self.has_ended
     }
 
     /// Appends what the next task has given.
@@ -140,34 +149,68 @@ impl<'backup, 'repository> Collector<'backup, 'repository> {
             damaged_files: Vec::new(),
             unexplained: Findings::default(),
             totals: Totals::default(),
+            sidecars: Sums::default(),
         }
     }
 
-    /// Adds a directory.
-    pub(super) fn add_directory(&mut self, found: &FoundEntry) -> Result<()> {
-        let entry = self.entry(found, EntryKind::Directory);
-        Ok(self.manifest.add(&entry)?)
+    /// Adds what has no content: a directory, or a link of a sidecar.
+    pub(super) fn add_bare(&mut self, found: &Member) -> Result<()> {
+        self.add(found, EntryKind::Directory)
     }
 
     /// Adds a file that is as it was in the reference.
-    pub(super) fn keep_file(&mut self, found: &FoundEntry, old: OldContent) -> Result<()> {
-        self.count_file(&found.path, old.size, &old.damaged);
-        let page_checksums = RelationFile::parse(&found.path).is_some();
+    pub(super) fn keep_file(&mut self, found: &Member, old: OldContent) -> Result<()> {
+        let page_checksums = match found {
+            Member::Cluster(found) => RelationFile::parse(&found.path).is_some(),
+            Member::Sidecar(_) => false,
+        };
         let kind = EntryKind::File { size: old.size, page_checksums, content: old.content, damaged: old.damaged };
-        let entry = self.entry(found, kind);
-        Ok(self.manifest.add(&entry)?)
+        self.add(found, kind)
+    }
+
+    /// Notes that a file is gone: what is said to be the same is left out, too.
+    pub(super) fn pass_over(&mut self, found: &Member) {
+        if let Member::Sidecar(found) = found {
+            self.sidecars.pass_over(found);
+        }
+    }
+
+    fn add(&mut self, found: &Member, kind: EntryKind) -> Result<()> {
+        match found {
+            Member::Cluster(found) => {
+                if let EntryKind::File { size, damaged, .. } = &kind {
+                    self.count_file(&found.path, *size, damaged);
+                }
+                let entry = self.entry(found, kind);
+                Ok(self.manifest.add(&entry)?)
+            }
+            Member::Sidecar(found) => {
+                let attributes = Attributes {
+                    mode: found.look.permissions(),
+                    user: self.users.position(found.look.owner().0),
+                    group: self.groups.position(found.look.owner().1),
+                    modified: found.look.modified().0,
+                };
+                match self.sidecars.entry(found, attributes, kind) {
+                    Some(entry) => Ok(self.manifest.add_sidecar(&entry)?),
+                    None => Ok(()),
+                }
+            }
+        }
     }
 
     /// Adds a file that was read. `old` is what the reference has of it.
     pub(super) fn add_file(
         &mut self,
-        found: &FoundEntry,
+        found: &Member,
         read: FileRead,
         page_checksums: bool,
         old: Option<OldContent>,
     ) -> Result<()> {
         self.totals.read += read.bytes;
-        self.unexplained.add(&found.path.to_string_lossy(), &read.unexplained);
+        if let Member::Cluster(found) = found {
+            self.unexplained.add(&found.path.to_string_lossy(), &read.unexplained);
+        }
         let content = match old {
             Some(old) if !read.is_changed && old.size == read.size && !self.stock.must_move(&old.content) => {
                 old.content
@@ -178,10 +221,7 @@ impl<'backup, 'repository> Collector<'backup, 'repository> {
                 content
             }
         };
-        self.count_file(&found.path, read.size, &read.damaged);
-        let entry =
-            self.entry(found, EntryKind::File { size: read.size, page_checksums, content, damaged: read.damaged });
-        Ok(self.manifest.add(&entry)?)
+        self.add(found, EntryKind::File { size: read.size, page_checksums, content, damaged: read.damaged })
     }
 
     /// Adds a file that a restore writes last, with its size and map. It has the attributes of `like`.
@@ -239,6 +279,7 @@ impl<'backup, 'repository> Collector<'backup, 'repository> {
             damaged_files: self.damaged_files,
             unexplained: self.unexplained.into_unexplained(),
             totals: self.totals,
+            sidecars: self.sidecars,
         })
     }
 

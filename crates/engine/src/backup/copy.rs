@@ -2,20 +2,18 @@
 //! the caller's thread collects.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use pgark_postgres::control::CONTROL_FILE_PATH;
-use pgark_postgres::data_directory::{Entry, EntryKind, Found, walk};
-use pgark_system::termination;
+use pgark_postgres::data_directory::Entry;
 
 use super::collector::{Collector, FileRead};
-use super::dispatch::{Decisions, UnderWay, dispatch};
+use super::hand_out::{HandOut, UnderWay};
 use super::packs::Packs;
 use super::reader::{Opened, Reader};
 use super::room::Room;
+use super::stock::Stock;
 use super::taker::{Rules, Taker, TaskRead};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Lock;
@@ -29,31 +27,42 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 type TaskResult = Result<(u64, Option<TaskRead>)>;
 
-/// Copies all files but the control file, and adds them to the manifest. Gives the entry of the control file, which the
-/// caller copies when everything else is done.
+/// What workers go by, and how many they are.
+pub(super) struct Crew<'backup, 'repository> {
+    /// What the repository has.
+    pub(super) stock: &'backup Stock<'backup>,
+    /// How pages are read and judged.
+    pub(super) rules: &'backup Rules<'backup>,
+    /// Where pages are stored.
+    pub(super) packs: &'backup Packs<'repository>,
+    /// How many workers there are; each has a reader.
+    pub(super) workers: usize,
+}
+
+/// Copies the files that `dispatch` hands out, all but the control file, and adds them to the manifest. Gives the entry of
+/// the control file, if it was among them, which the caller copies when everything else is done.
 ///
 /// # Errors
 /// Where a file can't be read, or the repository can't be written. No worker is left behind.
 pub(super) fn copy(
-    decisions: &Decisions<'_>,
-    rules: &Rules<'_>,
-    workers: usize,
-    packs: &Packs<'_>,
+    dispatch: impl FnOnce(HandOut<'_>) -> Result<()> + Send,
+    crew: &Crew<'_, '_>,
     collector: &mut Collector<'_, '_>,
     session: &Vigil<'_>,
     lock: &Lock,
-) -> Result<Entry> {
+) -> Result<Option<Entry>> {
+    let Crew { stock, rules, packs, workers } = *crew;
     let (under_way_sender, under_way) = bounded(FILES_UNDER_WAY);
     let (task_sender, tasks) = bounded(2 * workers);
     let (result_sender, results) = bounded(FILES_UNDER_WAY);
     let room = Room::default();
     thread::scope(|scope| {
         let closing = room.closing();
-        scope.spawn(|| lock.expect(size_of(decisions)));
-        let walking = scope.spawn(|| dispatch(decisions, &room, under_way_sender, task_sender));
+        let out = HandOut::new(stock, &room, under_way_sender, task_sender);
+        let walking = scope.spawn(|| dispatch(out));
         for worker in 1..=workers {
             let (reader, ahead) = Reader::new(tasks.clone(), rules.pacer);
-            let taker = Taker::new(packs, decisions.stock, rules, ahead.buffers);
+            let taker = Taker::new(packs, stock, rules, ahead.buffers);
             let (opened, results) = (ahead.opened, result_sender.clone());
             let thread = |kind: char| thread::Builder::new().name(format!("{kind}{worker:02}"));
             thread('R').spawn_scoped(scope, || reader.run())?;
@@ -68,23 +77,8 @@ pub(super) fn copy(
             Ok(walked) => walked?,
             Err(panic) => std::panic::resume_unwind(panic),
         }
-        control_file.ok_or_else(|| {
-            Error::new(ErrorKind::FileMissing, format!("'{CONTROL_FILE_PATH}' vanished during the backup"))
-        })
+        Ok(control_file)
     })
-}
-
-/// How many bytes there are to be dealt with; 0, which stands for not known, where that can't be found out.
-fn size_of(decisions: &Decisions<'_>) -> u64 {
-    let mut size = 0;
-    let walked = walk(decisions.data_directory, &decisions.context, &mut |found| {
-        if let Found::Entry(Entry { kind: EntryKind::File { size: bytes, .. }, .. }) = found {
-            size += bytes;
-        }
-        if termination::requested().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    // The walk that the backup goes by meets with the same error, and tells of it.
-    walked.map_or(0, |()| size)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the channel closes when this returns")]
@@ -117,7 +111,7 @@ fn collect(
     for next in under_way {
         session.check()?;
         match next {
-            UnderWay::Directory(found) => collector.add_directory(&found)?,
+            UnderWay::Bare(found) => collector.add_bare(&found)?,
             UnderWay::ControlFile(found) => control_file = Some(found),
             UnderWay::Gone(counts) => collector.release(&counts),
             UnderWay::Kept { found, old } => {
@@ -136,9 +130,13 @@ fn collect(
                     });
                 }
                 if let Some(read) = read {
+                    if read.has_shrunk() {
+                        tracing::debug!("file '{}' was cut off while the backup ran", file.path.display());
+                    }
                     collector.add_file(&found, read, file.relation_block.is_some(), old)?;
                 } else {
                     tracing::debug!("file '{}' was removed while the backup ran", file.path.display());
+                    collector.pass_over(&found);
                     collector.release(&old.map_or_else(Vec::new, |old| old.counts));
                 }
                 room.give(taken);

@@ -13,6 +13,7 @@ mod copy;
 mod dispatch;
 mod entries;
 mod frames;
+mod hand_out;
 mod label;
 mod owners;
 mod packs;
@@ -23,6 +24,7 @@ mod reader;
 mod reference;
 mod room;
 mod server;
+mod sidecar;
 mod stock;
 mod tables;
 mod taker;
@@ -35,6 +37,7 @@ mod wal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -56,16 +59,18 @@ use pgark_system::{clock, termination};
 
 use self::checksums::ChecksumRule;
 use self::collector::{Collected, Collector};
-use self::copy::copy;
-use self::dispatch::Decisions;
+use self::copy::{Crew, copy};
+use self::dispatch::{Decisions, dispatch};
 use self::frames::FrameWriter;
 use self::packs::Packs;
 use self::reference::Reference;
+use self::sidecar::SourceDirectory;
 use self::stock::Stock;
 use self::taker::Rules;
 use self::wal::NeededWal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{self, Lock, Locks};
+use crate::sidecar::SidecarSettings;
 use crate::stanza::{Identity, OpenRepository, Stanza};
 use crate::turn;
 use crate::vigil::Vigil;
@@ -101,6 +106,10 @@ pub struct BackupSettings {
     pub checksum_page: Option<bool>,
     /// What is left out, relative to the data directory.
     pub exclude: Vec<PathBuf>,
+    /// The directories outside the data directory that are backed up with it.
+    pub sidecars: Vec<SidecarSettings>,
+    /// Where repositories are on this host: no sidecar may share files with one.
+    pub repository_directories: Vec<PathBuf>,
     /// What the user writes on the backup.
     pub annotations: BTreeMap<String, String>,
     /// How many workers read.
@@ -138,6 +147,7 @@ pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<Bac
     let lock = lock::acquire(&settings.locks, &settings.stanza, "backup", repository.key, "backup")?;
     let control = ControlFile::read(&settings.data_directory)?;
     let cluster = stanza.expect_current(Identity::of(&control), ErrorKind::BackupMismatch, "PostgreSQL")?.clone();
+    let sidecars = sidecar::open(&settings.sidecars, &settings.data_directory, &settings.repository_directories)?;
     let (host, wait) = (&settings.host, settings.locks.wait);
     let session = turn::begin(stanza.repository(), stanza.name(), SessionKind::Backup, host, wait)?;
     let session = Vigil::new(session);
@@ -145,7 +155,7 @@ pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<Bac
         let mut connection = server::open_server(settings, &control)?;
         let (seen, condemned) = (0, BTreeSet::new());
         let (stanza, lock, session) = (&stanza, &lock, &session);
-        Backup { settings, stanza, lock, cluster, control, session, seen, condemned }.take(&mut connection)
+        Backup { settings, stanza, lock, cluster, control, sidecars, session, seen, condemned }.take(&mut connection)
     });
     // A session that can't be ended is harmless: it is no longer renewed.
     let ended = session.end();
@@ -171,6 +181,23 @@ fn ensure_control_file(exclude: &[PathBuf]) -> Result<()> {
     }
 }
 
+/// Begins the manifest of a backup.
+fn begin_manifest<'stanza>(
+    stanza: &'stanza Stanza<'_>,
+    label: &Label,
+    has_sidecars: bool,
+) -> Result<ManifestWriter<'stanza>> {
+    let begin = if has_sidecars { ManifestWriter::with_sidecars } else { ManifestWriter::new };
+    Ok(begin(stanza.repository(), stanza.name(), label)?)
+}
+
+/// How many bytes the cluster and these sidecars had when a backup was taken: about as many as they have now.
+fn size_of(document: &ManifestDocument, sidecars: &[SourceDirectory]) -> u64 {
+    let is_wanted = |name: &str| sidecars.iter().any(|sidecar| sidecar.name == name);
+    let wanted = document.sidecars.iter().filter(|sidecar| is_wanted(&sidecar.name));
+    document.totals.size + wanted.map(|sidecar| sidecar.size).sum::<u64>()
+}
+
 /// What a backup is compared with.
 #[derive(Clone, Copy)]
 struct Comparison<'backup> {
@@ -187,6 +214,7 @@ struct Backup<'backup, 'repository> {
     lock: &'backup Lock,
     cluster: Cluster,
     control: ControlFile,
+    sidecars: Vec<SourceDirectory>,
     session: &'backup Vigil<'repository>,
     /// The last entry of the log of garbage that this backup heeds.
     seen: u64,
@@ -221,7 +249,7 @@ impl Backup<'_, '_> {
         };
         let stock = self.stock(reference.as_ref(), &existing)?;
         let packs = Packs::new(self.stanza.repository(), self.stanza.name(), self.session.id(), self.settings.write);
-        let manifest = ManifestWriter::new(self.stanza.repository(), self.stanza.name(), &label)?;
+        let manifest = begin_manifest(self.stanza, &label, !self.sidecars.is_empty())?;
         let mut collector = Collector::new(&packs, &stock, manifest, self.workers());
         if let Some(reference) = &reference {
             collector.release_late(&reference.manifest, &reference.packs)?;
@@ -229,6 +257,7 @@ impl Backup<'_, '_> {
         let comparison = Comparison { reference: reference.as_ref(), changes: changes.as_ref(), kind, stock: &stock };
         let control_entry = self.copy(comparison, started.as_ref(), connection, &packs, &mut collector)?;
         let points = self.stop(connection, start_time, started.as_ref())?;
+        self.copy_sidecars(comparison, &packs, &mut collector)?;
         self.copy_late(&points, &control_entry, &packs, &mut collector)?;
         let mut collected = collector.finish()?;
         let document = reference.as_ref().map(|reference| reference.manifest.document());
@@ -262,7 +291,7 @@ impl Backup<'_, '_> {
     }
 
     fn copy(
-        &mut self,
+        &self,
         comparison: Comparison<'_>,
         started: Option<&StartedBackup>,
         connection: &mut Option<Connection>,
@@ -294,10 +323,34 @@ impl Backup<'_, '_> {
             reference,
             changes,
             reads_all: self.reads_all(kind),
-            stock,
         };
-        let workers = self.workers();
-        copy(&decisions, &rules, workers, packs, collector, self.session, self.lock)
+        let (lock, sidecars) = (self.lock, &self.sidecars);
+        let crew = Crew { stock, rules: &rules, packs, workers: self.workers() };
+        let control_file = thread::scope(|scope| {
+            match document {
+                Some(document) => lock.expect(size_of(document, sidecars)),
+                // The backup does not wait for it.
+                None => drop(scope.spawn(|| lock.expect(dispatch::size(&decisions) + sidecar::size(sidecars)))),
+            }
+            copy(|out| dispatch(&decisions, out), &crew, collector, self.session, lock)
+        })?;
+        control_file.ok_or_else(|| {
+            Error::new(ErrorKind::FileMissing, format!("'{CONTROL_FILE_PATH}' vanished during the backup"))
+        })
+    }
+
+    /// Copies the sidecars. What the cluster refers to at this point is in them, if it was there before.
+    fn copy_sidecars(
+        &self,
+        comparison: Comparison<'_>,
+        packs: &Packs<'_>,
+        collector: &mut Collector<'_, '_>,
+    ) -> Result<()> {
+        let Comparison { reference, kind, stock, .. } = comparison;
+        let decisions = sidecar::Decisions { directories: &self.sidecars, reference, reads_all: self.reads_all(kind) };
+        let rules = Rules { checksums: None, audit_since: None, pacer: &self.settings.pacer };
+        let crew = Crew { stock, rules: &rules, packs, workers: self.workers() };
+        copy(|out| sidecar::dispatch(&decisions, out), &crew, collector, self.session, self.lock).map(drop)
     }
 
     /// Whether all pages are read, whatever the WAL says.
@@ -428,6 +481,7 @@ impl Backup<'_, '_> {
             damaged_files: collected.damaged_files,
             hints_logged,
             unexplained: collected.unexplained,
+            sidecars: collected.sidecars.into_sidecars(&self.sidecars),
             totals: collected.totals,
             program: self.settings.program.clone(),
         };

@@ -138,15 +138,9 @@ impl<'backup> Reader<'backup> {
             return Ok(Some(Arc::clone(file)));
         }
         self.open = None;
-        match fs::File::open(&source.path) {
-            Ok(file) => {
-                let file = Arc::new(file);
-                self.open = Some((Arc::clone(source), Arc::clone(&file)));
-                Ok(Some(file))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let file = source.open()?.map(Arc::new);
+        self.open = file.clone().map(|file| (Arc::clone(source), file));
+        Ok(file)
     }
 
     fn read_chunk(&self, task: &Task, file: &fs::File, pages: Range<u32>, mut buffer: Vec<u8>) -> Result<Chunk> {

@@ -189,7 +189,7 @@ impl Emptied {
 #[cfg(test)]
 mod tests {
     use pgark_postgres::wal::history::TimelineHistory;
-    use pgark_repository::manifest::{BackupPoint, ClusterIdentity, Totals};
+    use pgark_repository::manifest::{BackupPoint, ClusterIdentity};
 
     use super::*;
 
@@ -200,33 +200,12 @@ mod tests {
             timeline,
             wal_segment: None,
         };
+        let document = crate::testing::document();
         ManifestDocument {
-            label: "20261122-120531F".parse().unwrap(),
-            kind: pgark_repository::LabelKind::Full,
-            prior: None,
-            cluster: ClusterIdentity {
-                id: cluster,
-                version: "17".to_owned(),
-                system_id: "1".to_owned(),
-                control_version: 1700,
-                catalog_version: 1,
-                wal_segment_size: 1 << 24,
-            },
+            cluster: ClusterIdentity { id: cluster, ..document.cluster },
             start: point("0/100"),
             stop: point(stop),
-            online: true,
-            page_checksums: true,
-            compression: "none".to_owned(),
-            annotations: BTreeMap::new(),
-            databases: Vec::new(),
-            tablespaces: Vec::new(),
-            users: Vec::new(),
-            groups: Vec::new(),
-            damaged_files: Vec::new(),
-            hints_logged: true,
-            unexplained: None,
-            totals: Totals::default(),
-            program: "pgark 0.1.0".to_owned(),
+            ..document
         }
     }
 

@@ -1,12 +1,16 @@
 //! Tasks: parts of files that are small enough for one large file to keep all workers busy.
 
+use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fs_err as fs;
 use pgark_repository::PackId;
 use pgark_repository::map::PageMap;
+use pgark_system::directory::Directory;
 use pgark_system::page_cache::NeutralReads;
+use rustix::fs::OFlags;
 
 use super::pages::PageSet;
 use super::plan::FilePlan;
@@ -17,10 +21,12 @@ pub(super) const TASK_PAGES: u32 = 4096;
 /// A file to be read, as the walk found it.
 #[derive(Debug)]
 pub(super) struct SourceFile {
-    /// Its path relative to the data directory, as bytes.
+    /// The path by which packs know it, as bytes: in the cluster that relative to the data directory.
     pub(super) name: Vec<u8>,
     /// Where it is.
     pub(super) path: PathBuf,
+    /// By which names it is opened, if by others than its path.
+    pub(super) names: Option<NamesBelow>,
     /// Its size in bytes when the walk came by.
     pub(super) size: u64,
     /// If it is a file of a relation: the number of its first block in the relation.
@@ -33,11 +39,60 @@ pub(super) struct SourceFile {
     pub(super) adopted: Vec<PackId>,
 }
 
+/// Names of one file below a directory.
+#[derive(Clone, Debug)]
+pub(super) struct NamesBelow {
+    /// The directory.
+    pub(super) root: Arc<Directory>,
+    /// The names: any of them will do, if others are gone.
+    pub(super) paths: Vec<PathBuf>,
+}
+
+impl NamesBelow {
+    /// Opens the file without following any link; `None` where it is gone, or where something else has its names now.
+    fn open(&self) -> io::Result<Option<fs::File>> {
+        for path in &self.paths {
+            match self.open_one(path) {
+                Ok(file) if file.metadata()?.is_file() => return Ok(Some(file)),
+                Ok(_) => {}
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    fn open_one(&self, path: &Path) -> io::Result<fs::File> {
+        let directory = self.root.below(path.parent().unwrap_or(Path::new("")))?;
+        directory.file(path.file_name().unwrap_or_default(), OFlags::RDONLY, 0)
+    }
+}
+
+/// Whether what was a file is none any more: it, or a directory on the way to it, was removed or replaced.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 impl SourceFile {
+    /// Opens the file; `None` if it is gone.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn open(&self) -> io::Result<Option<fs::File>> {
+        if let Some(names) = &self.names {
+            return names.open();
+        }
+        match fs::File::open(&self.path) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// See the fields.
     pub(super) fn new(name: Vec<u8>, path: PathBuf, size: u64, relation_block: Option<u32>) -> Self {
-        let is_compared = true;
-        Self { name, path, size, relation_block, is_compared, reads: NeutralReads::of(0..size), adopted: Vec::new() }
+        let reads = NeutralReads::of(0..size);
+        Self { name, path, names: None, size, relation_block, is_compared: true, reads, adopted: Vec::new() }
     }
 }
 

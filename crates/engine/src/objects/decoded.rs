@@ -5,7 +5,9 @@ use std::io::Write;
 
 use pgark_repository::Repository;
 use pgark_repository::container::{BlockKind, ObjectKind};
-use pgark_repository::manifest::{Content, Entry, EntryKind, Manifest, ManifestDocument, PackUse, PageRange};
+use pgark_repository::manifest::{
+    Attributes, Content, Entry, EntryKind, Manifest, ManifestDocument, PackUse, PageRange, SidecarEntry, SidecarKind,
+};
 use pgark_repository::map::{Run, Source};
 use pgark_repository::pack::{FramePages, Pack};
 use pgark_repository::wal::WalObject;
@@ -46,6 +48,7 @@ enum Line<'object> {
     Directory(FileLine),
     File(FileLine),
     Late(FileLine),
+    Sidecar(FileLine),
     Needs(NeedLine),
     Pack(PackLine),
     Frame(FrameLine),
@@ -56,6 +59,9 @@ struct FileLine {
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<String>,
+    /// The path of the entry that has the content of this one.
+    #[serde(rename = "same-as", skip_serializing_if = "Option::is_none")]
+    same_as: Option<String>,
     mode: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
@@ -130,6 +136,11 @@ fn write_manifest(manifest: &Manifest<'_>, sink: &mut dyn Write) -> Result<()> {
             )?;
         }
     }
+    for entries in manifest.sidecar_entries() {
+        for entry in entries? {
+            write_line(sink, &Line::Sidecar(sidecar_line(document, &entry)))?;
+        }
+    }
     for entry in manifest.late_entries()? {
         write_line(sink, &Line::Late(file_line(document, &entry)))?;
     }
@@ -140,21 +151,40 @@ fn write_manifest(manifest: &Manifest<'_>, sink: &mut dyn Write) -> Result<()> {
 }
 
 fn file_line(document: &ManifestDocument, entry: &Entry) -> FileLine {
+    let line = bare_line(document, &entry.path, &entry.attributes);
+    let line = FileLine { link: entry.link.as_deref().map(text), ..line };
+    match &entry.kind {
+        EntryKind::Directory => line,
+        EntryKind::File { size, content, damaged, .. } => {
+            FileLine { size: Some(*size), damaged: damaged.clone(), map: map_line(content), ..line }
+        }
+    }
+}
+
+fn sidecar_line(document: &ManifestDocument, entry: &SidecarEntry) -> FileLine {
+    let line = bare_line(document, &entry.path, &entry.attributes);
+    match &entry.kind {
+        SidecarKind::Directory => line,
+        SidecarKind::Link { target } => FileLine { link: Some(text(target)), ..line },
+        SidecarKind::SameAs { path } => FileLine { same_as: Some(text(path)), ..line },
+        SidecarKind::File { size, content } => FileLine { size: Some(*size), map: map_line(content), ..line },
+    }
+}
+
+/// What every entry says.
+fn bare_line(document: &ManifestDocument, path: &[u8], attributes: &Attributes) -> FileLine {
     let name = |names: &[String], number: u32| names.get((number as usize).checked_sub(1)?).cloned();
-    let (size, damaged, map) = match &entry.kind {
-        EntryKind::Directory => (None, Vec::new(), None),
-        EntryKind::File { size, content, damaged, .. } => (Some(*size), damaged.clone(), map_line(content)),
-    };
     FileLine {
-        path: text(&entry.path),
-        link: entry.link.as_deref().map(text),
-        mode: format!("{:04o}", entry.attributes.mode),
-        user: name(&document.users, entry.attributes.user),
-        group: name(&document.groups, entry.attributes.group),
-        modified: entry.attributes.modified,
-        size,
-        damaged,
-        map,
+        path: text(path),
+        link: None,
+        same_as: None,
+        mode: format!("{:04o}", attributes.mode),
+        user: name(&document.users, attributes.user),
+        group: name(&document.groups, attributes.group),
+        modified: attributes.modified,
+        size: None,
+        damaged: Vec::new(),
+        map: None,
     }
 }
 

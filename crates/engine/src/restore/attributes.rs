@@ -63,16 +63,21 @@ impl Owners {
 ///
 /// # Errors
 /// What the file system says. That another user's directory can't be given away by one who is not root is no error.
-pub(super) fn set_on_directory(directory: &Directory, attributes: &Attributes, owners: &Owners) -> Result<()> {
-    set_on(directory, directory.path(), attributes.mode, attributes, owners)
+pub(super) fn set_on_directory(
+    directory: &Directory,
+    attributes: &Attributes,
+    nanoseconds: u32,
+    owners: &Owners,
+) -> Result<()> {
+    set_on(directory, directory.path(), attributes.mode, attributes, nanoseconds, owners)
 }
 
 /// Gives a file the attributes that it had.
 ///
 /// # Errors
 /// As [`set_on_directory`].
-pub(super) fn set_on_file(file: &fs::File, attributes: &Attributes, owners: &Owners) -> Result<()> {
-    set_on(file.file(), file.path(), attributes.mode & !SET_ID_BITS, attributes, owners)
+pub(super) fn set_on_file(file: &fs::File, attributes: &Attributes, nanoseconds: u32, owners: &Owners) -> Result<()> {
+    set_on(file.file(), file.path(), attributes.mode & !SET_ID_BITS, attributes, nanoseconds, owners)
 }
 
 /// Gives a link the owner that what it leads to has.
@@ -86,8 +91,34 @@ pub(super) fn set_on_link(place: &Place, attributes: &Attributes, owners: &Owner
         .map_err(|error| failed("owner", &place.full_path(), error))
 }
 
+/// Gives a link the time that it had.
+///
+/// # Errors
+/// What the file system says.
+pub(super) fn set_time_of_link(place: &Place, attributes: &Attributes, nanoseconds: u32) -> Result<()> {
+    let (directory, name) = place.parent()?;
+    let times = times(attributes, nanoseconds);
+    rustix::fs::utimensat(&*directory, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|error| failed("time", &place.full_path(), error))
+}
+
+/// The time of the last access stays, that of the last change is set.
+fn times(attributes: &Attributes, nanoseconds: u32) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: attributes.modified, tv_nsec: nanoseconds.into() },
+    }
+}
+
 /// Sets what is not as it is to be: looking costs less than setting.
-fn set_on(object: impl AsFd, path: &Path, mode: u32, attributes: &Attributes, owners: &Owners) -> Result<()> {
+fn set_on(
+    object: impl AsFd,
+    path: &Path,
+    mode: u32,
+    attributes: &Attributes,
+    nanoseconds: u32,
+    owners: &Owners,
+) -> Result<()> {
     let found = rustix::fs::fstat(&object).map_err(|error| failed("status", path, error))?;
     let owner =
         owners.of(attributes).filter(|(user, group)| (user.as_raw(), group.as_raw()) != (found.st_uid, found.st_gid));
@@ -98,14 +129,10 @@ fn set_on(object: impl AsFd, path: &Path, mode: u32, attributes: &Attributes, ow
     if owner.is_some() || Mode::from_raw_mode(found.st_mode) != Mode::from_raw_mode(mode) {
         rustix::fs::fchmod(&object, Mode::from_raw_mode(mode)).map_err(|error| failed("mode", path, error))?;
     }
-    if (found.st_mtime, found.st_mtime_nsec) == (attributes.modified, 0) {
+    if (found.st_mtime, found.st_mtime_nsec) == (attributes.modified, nanoseconds.into()) {
         return Ok(());
     }
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: attributes.modified, tv_nsec: 0 },
-    };
-    rustix::fs::futimens(&object, &times).map_err(|error| failed("time", path, error))
+    rustix::fs::futimens(&object, &times(attributes, nanoseconds)).map_err(|error| failed("time", path, error))
 }
 
 fn failed(what: &str, path: &Path, error: rustix::io::Errno) -> Error {

@@ -13,6 +13,7 @@ mod reach;
 mod recovery;
 mod select;
 mod settings;
+pub(crate) mod sidecar;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +36,7 @@ use self::destination::Mode;
 use self::fetch::From;
 use self::layout::Layout;
 use self::place::{Place, Places, Root};
-pub use self::settings::{DatabaseChoice, Relocation, RestoreReport, RestoreSettings, RestoreTarget};
+pub use self::settings::{DatabaseChoice, Relocation, RestoreReport, RestoreSettings, RestoreTarget, SidecarChoice};
 use self::target::{Present, TargetFile};
 use crate::archive_push::combine;
 use crate::error::{Error, ErrorKind, Result};
@@ -50,6 +51,9 @@ use crate::{lock, pin};
 /// Any failure. What makes no sense is refused before anything is touched; if something fails later, the directory can't
 /// be started as a cluster.
 pub fn run(settings: RestoreSettings) -> Result<RestoreReport> {
+    if let SidecarChoice::Only(name) = settings.sidecars.clone() {
+        return sidecar::run_alone(settings, &name);
+    }
     recovery::check(&settings)?;
     let repositories = open_repositories(&settings)?;
     let choice = select::choose(&settings, &repositories)?;
@@ -101,6 +105,7 @@ struct Plan {
     /// The directory that the cluster has in each tablespace.
     version_directory: String,
     emptied: Emptied,
+    sidecars: Vec<sidecar::Planned>,
     recovery: Option<Recovery>,
     /// The files in the data directory that stay as they are.
     kept: &'static [&'static str],
@@ -119,9 +124,10 @@ impl Plan {
         let kept = destination::kept(settings);
         let mode = destination::judge(directory, settings.delta, settings.force, kept)?;
         layout.links().try_for_each(|link| destination::judge_link(&layout, link, mode, &version_directory))?;
+        let sidecars = sidecar::plan(settings, manifest, &sidecar::neighbours_of(&layout)?)?;
         recovery::warn_if_none(settings, document);
         let recovery = recovery::recovery(settings);
-        Ok(Self { mode, attributes: contents.attributes, layout, version_directory, emptied, recovery, kept })
+        Ok(Self { mode, attributes: contents.attributes, layout, version_directory, emptied, sidecars, recovery, kept })
     }
 }
 
@@ -164,7 +170,7 @@ impl Restore<'_> {
             tracing::info!("remove invalid files/links/paths from '{directory}': {removed}");
         }
         let places = Places::open(layout, root)?;
-        let fetched = self.write_files(&places, &owners)?;
+        let fetched = self.write_files(&places, &owners)? + self.write_sidecars(&owners)?;
         self.set_directory_attributes(&places, &owners)?;
         self.configure_recovery(&places)?;
         places.roots().try_for_each(|root| root.directory().sync_file_system())?;
@@ -242,13 +248,20 @@ impl Restore<'_> {
         })
     }
 
+    /// Restores the sidecars, durably: the cluster, which needs them, can't be started before.
+    fn write_sidecars(&self, owners: &Owners) -> Result<u64> {
+        let (from, workers) = (self.from(owners), self.settings.workers.max(1));
+        let sidecars = self.plan.sidecars.iter();
+        sidecars.map(|planned| sidecar::restore(planned, &self.manifest, from, workers)).sum()
+    }
+
     /// Gives directories and links their attributes: those of a directory change with every file that is made in it.
     fn set_directory_attributes(&self, places: &Places<'_>, owners: &Owners) -> Result<()> {
         for entry in self.entries(places)? {
             let entry = entry?;
             let path = as_path(&entry.path);
             if entry.kind == EntryKind::Directory {
-                attributes::set_on_directory(&*places.content(path).directory()?, &entry.attributes, owners)?;
+                attributes::set_on_directory(&*places.content(path).directory()?, &entry.attributes, 0, owners)?;
             }
             if self.plan.layout.link(path).is_some() {
                 attributes::set_on_link(&places.name(path), &entry.attributes, owners)?;

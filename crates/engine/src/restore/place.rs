@@ -69,6 +69,11 @@ impl Place {
         Self { root: Arc::clone(root), path }
     }
 
+    /// Whether it is a root.
+    pub(super) fn is_root(&self) -> bool {
+        self.path.as_os_str().is_empty()
+    }
+
     /// Its path, for messages.
     pub(super) fn full_path(&self) -> PathBuf {
         self.root.directory.path().join(&self.path)

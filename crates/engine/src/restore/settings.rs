@@ -10,6 +10,7 @@ use pgark_repository::{Label, StanzaName};
 use pgark_system::pace::Pacer;
 
 use crate::lock::Locks;
+use crate::sidecar::SidecarSettings;
 use crate::stanza::RepositorySettings;
 
 /// How far a restored cluster is to recover.
@@ -65,6 +66,18 @@ pub struct DatabaseChoice {
     pub exclude: Vec<String>,
 }
 
+/// Which sidecars are restored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SidecarChoice {
+    /// All, with the cluster.
+    #[default]
+    All,
+    /// None: only the cluster.
+    None,
+    /// The one of this name, and nothing else.
+    Only(String),
+}
+
 /// What is to be restored, and how.
 #[derive(Debug)]
 pub struct RestoreSettings {
@@ -94,6 +107,10 @@ pub struct RestoreSettings {
     pub relocation: Relocation,
     /// Which databases are restored.
     pub databases: DatabaseChoice,
+    /// Which sidecars are restored.
+    pub sidecars: SidecarChoice,
+    /// Where sidecars go; one that is not among these goes to where it was.
+    pub sidecar_places: Vec<SidecarSettings>,
     /// Whether what is in the data directory already is used where it is right.
     pub delta: bool,
     /// Whether files in the data directory are replaced.

@@ -28,6 +28,8 @@ pub(super) struct TargetFile {
     place: Place,
     size: u64,
     attributes: Attributes,
+    /// The nanoseconds of its time.
+    nanoseconds: u32,
     present: Present,
     /// Whether there are bytes in it that are reused; none as long as nobody has looked.
     reused: Mutex<Option<bool>>,
@@ -53,11 +55,17 @@ impl TargetFile {
             place,
             size,
             attributes,
+            nanoseconds: 0,
             present,
             reused: Mutex::new(None),
             reads: NeutralReads::of(0..size),
             parts: AtomicUsize::new(1),
         }
+    }
+
+    /// The same, with so many nanoseconds in its time.
+    pub(super) fn with_nanoseconds(self, nanoseconds: u32) -> Self {
+        Self { nanoseconds, ..self }
     }
 
     /// Its size in bytes.
@@ -134,6 +142,6 @@ impl TargetFile {
         if handle.metadata()?.len() != self.size {
             handle.set_len(self.size)?;
         }
-        attributes::set_on_file(handle, &self.attributes, owners)
+        attributes::set_on_file(handle, &self.attributes, self.nanoseconds, owners)
     }
 }

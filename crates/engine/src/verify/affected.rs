@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pgark_repository::manifest::{Content, Entry, EntryKind, Manifest};
 use pgark_repository::{Error as RepositoryError, Label, PackId, Repository, StanzaName};
 
+use super::backup::as_packs_know_it;
 use super::finding::{AffectedFiles, FindingKind, Flaw, flaw_or_error};
 use crate::error::Result;
 
@@ -114,6 +115,9 @@ fn read(
     let mut walk = || {
         for entries in manifest.entries() {
             entries?.iter().try_for_each(&mut note)?;
+        }
+        for entries in manifest.sidecar_entries() {
+            entries?.iter().filter_map(as_packs_know_it).try_for_each(|entry| note(&entry))?;
         }
         manifest.late_entries()?.iter().try_for_each(&mut note)
     };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use pgark_repository::manifest::{Content, Entry, EntryKind, Manifest, PackUse};
+use pgark_repository::manifest::{Content, Entry, EntryKind, Manifest, PackUse, SidecarEntry, SidecarKind};
 use pgark_repository::map::PageMap;
 use pgark_repository::vault::PageHash;
 use pgark_repository::{Error as RepositoryError, Label, PackId, Repository, StanzaName};
@@ -12,6 +12,7 @@ use super::finding::{AffectedFiles, Flaw, flaw_or_error};
 use super::tables::{Known, Tables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::restore::contents::Contents;
+use crate::restore::sidecar::Tree;
 
 /// Bytes that are spent on remembering maps that were checked with an earlier manifest.
 const SEEN_BYTES: usize = 16 << 20;
@@ -143,9 +144,38 @@ impl<'verify> ManifestChecks<'verify> {
             return Err(stop);
         }
         late.iter().try_for_each(|entry| maps.check(entry))?;
+        check_sidecars(manifest, &mut maps, go_on)?;
         read.map_err(|error| Stop::Flaw(Flaw::inconsistent(error.full_message())))?;
         manifest.check_frame(&first_paths).map_err(stop_of)
     }
+}
+
+/// Checks the entries of sidecars.
+fn check_sidecars(manifest: &Manifest<'_>, maps: &mut MapCheck<'_>, go_on: &dyn Fn() -> bool) -> Result<(), Stop> {
+    let mut tree = Tree::default();
+    for block in manifest.sidecar_entries() {
+        if !go_on() {
+            return Err(Stop::BrokenOff);
+        }
+        for entry in block.map_err(stop_of)? {
+            tree.next(manifest.document(), &entry).map_err(|what| Stop::Flaw(Flaw::inconsistent(what)))?;
+            if let Some(file) = as_packs_know_it(&entry) {
+                maps.check(&file)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A file of a sidecar as an entry with the path by which packs know it; none of what is no file.
+pub(super) fn as_packs_know_it(entry: &SidecarEntry) -> Option<Entry> {
+    let SidecarKind::File { size, content } = &entry.kind else { return None };
+    Some(Entry {
+        path: SidecarEntry::pack_path(&entry.path),
+        link: None,
+        attributes: entry.attributes,
+        kind: EntryKind::File { size: *size, page_checksums: false, content: content.clone(), damaged: Vec::new() },
+    })
 }
 
 fn stop_of(error: RepositoryError) -> Stop {

@@ -279,6 +279,32 @@ impl Connection {
         rows.iter().map(database).collect()
     }
 
+    /// The names of the databases that can be connected to, in the order of their oids.
+    ///
+    /// # Errors
+    /// Fails with the query.
+    pub fn databases_to_connect_to(&mut self) -> Result<Vec<String>, ClientError> {
+        let what = "list the databases that can be connected to";
+        let rows =
+            self.rows(what, "select datname::text from pg_catalog.pg_database where datallowconn order by oid")?;
+        let name = |row| {
+            let Raw(name) = self.column(what, row, 0)?;
+            Ok(String::from_utf8_lossy(name).into_owned())
+        };
+        rows.iter().map(name).collect()
+    }
+
+    /// Whether an extension is installed in the database of the connection.
+    ///
+    /// # Errors
+    /// Fails with the query.
+    pub fn has_extension(&mut self, name: &str) -> Result<bool, ClientError> {
+        let what = "look for an extension";
+        let sql = "select count(*) > 0 from pg_catalog.pg_extension where extname = $1";
+        let row = self.row(what, sql, &[&name])?;
+        self.column(what, &row, 0)
+    }
+
     /// The server's clock.
     ///
     /// # Errors

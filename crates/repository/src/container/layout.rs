@@ -13,6 +13,9 @@ pub(crate) const RECORD_LENGTH: usize = 48;
 pub(crate) const TRAILER_LENGTH: usize = 192;
 const TRAILER_MAGIC: &[u8; 8] = b"PGARKEND";
 
+/// The feature bit of a manifest that has sidecars: whoever does not know them would restore half of the backup.
+pub(crate) const SIDECARS: u32 = 1;
+
 /// The most plain bytes that a block can have.
 pub const MAXIMUM_PLAIN_LENGTH: usize = 16 << 20;
 
@@ -89,6 +92,14 @@ impl ObjectKind {
         }
     }
 
+    /// The feature bits of objects of this kind that this program knows.
+    fn known_features(self) -> u32 {
+        match self {
+            Self::Manifest => SIDECARS,
+            _ => 0,
+        }
+    }
+
     /// Whether objects of this kind are plain even in an encrypted repository: those that are read before the key.
     pub(crate) fn is_always_plain(self) -> bool {
         matches!(self, Self::Descriptor | Self::KeySlot)
@@ -122,6 +133,8 @@ pub enum BlockKind {
     PackList,
     /// A manifest's late file entries.
     LateFiles,
+    /// A manifest's entries of sidecars.
+    SidecarFiles,
     /// A part of a WAL segment.
     WalData,
     /// What the records of a WAL segment say: block summary, time index, edges.
@@ -131,7 +144,7 @@ pub enum BlockKind {
 }
 
 impl BlockKind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Document,
         Self::Content,
         Self::Frame,
@@ -144,6 +157,7 @@ impl BlockKind {
         Self::FileIndex,
         Self::PackList,
         Self::LateFiles,
+        Self::SidecarFiles,
         Self::WalData,
         Self::WalAnalysis,
         Self::PackNames,
@@ -163,6 +177,7 @@ impl BlockKind {
             Self::FileIndex => 33,
             Self::PackList => 34,
             Self::LateFiles => 35,
+            Self::SidecarFiles => 36,
             Self::WalData => 48,
             Self::WalAnalysis => 49,
             Self::PackNames => 64,
@@ -195,6 +210,8 @@ impl From<Malformed> for HeaderError {
 pub(crate) struct Header {
     pub(crate) kind: ObjectKind,
     pub(crate) cipher: Cipher,
+    /// What a reader must know, a bit each.
+    pub(crate) features: u32,
     pub(crate) repository: RepositoryId,
     pub(crate) salt: [u8; 32],
 }
@@ -208,6 +225,7 @@ impl Header {
             Cipher::None => 0,
             Cipher::Aes256Gcm => 1,
         };
+        bytes[12..16].copy_from_slice(&self.features.to_le_bytes());
         bytes[16..32].copy_from_slice(&self.repository);
         bytes[32..].copy_from_slice(&self.salt);
         bytes
@@ -231,10 +249,11 @@ impl Header {
         };
         reader.zeros(1)?;
         let features = reader.u32()?;
-        if features != 0 {
-            return Err(HeaderError::Unsupported(format!("it needs unknown features {features:#010x}")));
+        let unknown = features & !kind.known_features();
+        if unknown != 0 {
+            return Err(HeaderError::Unsupported(format!("it needs unknown features {unknown:#010x}")));
         }
-        Ok(Self { kind, cipher, repository: reader.array()?, salt: reader.array()? })
+        Ok(Self { kind, cipher, features, repository: reader.array()?, salt: reader.array()? })
     }
 }
 
@@ -342,5 +361,27 @@ impl Trailer {
             && u64::from(self.index_plain_length) == index_length
             && u64::from(self.index_stored_length) <= index_length + TAG_LENGTH as u64;
         if sound { Ok(()) } else { Err(Malformed::new("the lengths in its trailer do not add up")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(kind: ObjectKind, features: u32) -> Result<Header, String> {
+        let header = Header { kind, cipher: Cipher::None, features, repository: [1; 16], salt: [2; 32] };
+        Header::decode(&header.encode()).map_err(|error| match error {
+            HeaderError::Unsupported(what) => what,
+            HeaderError::Malformed(error) => panic!("{error}"),
+        })
+    }
+
+    #[test]
+    fn a_feature_that_is_not_known_is_refused_as_such() {
+        assert_eq!(header(ObjectKind::Manifest, 0).unwrap().features, 0);
+        assert_eq!(header(ObjectKind::Manifest, SIDECARS).unwrap().features, SIDECARS);
+        // What a program says that is older than a feature.
+        assert_eq!(header(ObjectKind::Manifest, 3).unwrap_err(), "it needs unknown features 0x00000002");
+        assert_eq!(header(ObjectKind::Pack, SIDECARS).unwrap_err(), "it needs unknown features 0x00000001");
     }
 }

@@ -5,6 +5,7 @@ mod reader;
 mod sweep;
 mod writer;
 
+pub(crate) use layout::SIDECARS;
 pub use layout::{BlockKind, MAXIMUM_PLAIN_LENGTH, ObjectKind};
 pub use reader::Container;
 pub(crate) use reader::owner;

@@ -88,11 +88,26 @@ impl<'vault, S: Sink> ContainerWriter<'vault, S> {
         kind: ObjectKind,
         name: Key,
         options: WriteOptions,
+        sink: S,
+    ) -> Result<Self> {
+        Self::with_features(vault, kind, 0, name, options, sink)
+    }
+
+    /// Begins the object `name`, whose readers must know the features of these bits.
+    ///
+    /// # Errors
+    /// As [`ContainerWriter::new`].
+    pub(crate) fn with_features(
+        vault: &'vault Vault,
+        kind: ObjectKind,
+        features: u32,
+        name: Key,
+        options: WriteOptions,
         mut sink: S,
     ) -> Result<Self> {
         let salt = pgark_system::random::bytes().map_err(Error::Random)?;
         let cipher = if kind.is_always_plain() { Cipher::None } else { vault.cipher() };
-        let header = Header { kind, cipher, repository: vault.repository(), salt };
+        let header = Header { kind, cipher, features, repository: vault.repository(), salt };
         sink.write(&header.encode())?;
         let seal = if kind.is_always_plain() { None } else { vault.seal_for(&name, &salt) };
         Ok(Self {

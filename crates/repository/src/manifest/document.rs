@@ -48,6 +48,9 @@ pub struct ManifestDocument {
     /// Pages that differ from the backup before although no WAL says so, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unexplained: Option<Unexplained>,
+    /// The directories outside the cluster that were backed up with it, ascending by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sidecars: Vec<Sidecar>,
     /// Sums over the files.
     pub totals: Totals,
     /// The program that took the backup.
@@ -104,6 +107,19 @@ pub struct Tablespace {
     pub path: String,
 }
 
+/// A directory outside the cluster that was backed up with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// Its name, with which the paths of its entries begin.
+    pub name: String,
+    /// Where it was.
+    pub path: String,
+    /// Regular files, each counted once whatever names it has.
+    pub files: u64,
+    /// Bytes of all files.
+    pub size: u64,
+}
+
 /// A file with pages that are not as they should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DamagedFile {
@@ -131,7 +147,7 @@ pub struct PageRange {
     pub count: u32,
 }
 
-/// Sums over the files of a backup.
+/// Sums over the files of a backup; `files` and `size` without those of sidecars.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Regular files.

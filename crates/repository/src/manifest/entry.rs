@@ -130,7 +130,7 @@ impl Entry {
 }
 
 /// A restore writes to these paths, so that they must not lead out of the data directory.
-fn check_path(path: &[u8]) -> Result<(), Malformed> {
+pub(super) fn check_path(path: &[u8]) -> Result<(), Malformed> {
     let is_sound = path.is_empty()
         || !path.contains(&0) && path.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."));
     if is_sound {
@@ -152,7 +152,7 @@ fn decode_file(reader: &mut Reader<'_>) -> Result<EntryKind, Malformed> {
     Ok(EntryKind::File { size, page_checksums: flags & PAGE_CHECKSUMS != 0, content, damaged })
 }
 
-fn encode_content(content: &Content, bytes: &mut Vec<u8>) {
+pub(super) fn encode_content(content: &Content, bytes: &mut Vec<u8>) {
     match content {
         Content::None => bytes.push(CONTENT_NONE),
         Content::Map(map) => {
@@ -170,7 +170,7 @@ fn encode_content(content: &Content, bytes: &mut Vec<u8>) {
     }
 }
 
-fn decode_content(reader: &mut Reader<'_>, pages: u32) -> Result<Content, Malformed> {
+pub(super) fn decode_content(reader: &mut Reader<'_>, pages: u32) -> Result<Content, Malformed> {
     match reader.u8()? {
         CONTENT_NONE if pages == 0 => Ok(Content::None),
         CONTENT_MAP => Ok(Content::Map(PageMap::decode(reader.counted()?, pages)?)),

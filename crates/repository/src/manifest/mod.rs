@@ -3,11 +3,14 @@
 mod document;
 mod entry;
 mod reader;
+mod sidecar;
 mod writer;
 
 pub use document::{
-    BackupPoint, ClusterIdentity, DamagedFile, Database, ManifestDocument, PageRange, Tablespace, Totals, Unexplained,
+    BackupPoint, ClusterIdentity, DamagedFile, Database, ManifestDocument, PageRange, Sidecar, Tablespace, Totals,
+    Unexplained,
 };
 pub use entry::{Attributes, Content, Entry, EntryKind, MapLocation};
 pub use reader::{Manifest, MapReader, PackUse};
+pub use sidecar::{SidecarEntry, SidecarKind, Stamp};
 pub use writer::ManifestWriter;

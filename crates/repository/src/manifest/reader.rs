@@ -7,6 +7,7 @@ use ulid::Ulid;
 
 use super::document::ManifestDocument;
 use super::entry::{Content, Entry, EntryKind, MapLocation};
+use super::sidecar::SidecarEntry;
 use super::writer::PACK_RECORD_LENGTH;
 use crate::bytes::Reader;
 use crate::container::{BlockKind, Container, ObjectKind};
@@ -97,6 +98,11 @@ impl<'repository> Manifest<'repository> {
         self.container.blocks_of(BlockKind::Files).map(|block| self.decode_entries(block))
     }
 
+    /// The entries of sidecars, block by block, likewise.
+    pub fn sidecar_entries(&self) -> impl Iterator<Item = Result<Vec<SidecarEntry>>> + '_ {
+        self.container.blocks_of(BlockKind::SidecarFiles).map(|block| self.decode_with(block, SidecarEntry::decode))
+    }
+
     /// The entries of the files that a restore writes last, in that order.
     ///
     /// # Errors
@@ -134,11 +140,15 @@ impl<'repository> Manifest<'repository> {
     }
 
     fn decode_entries(&self, block: u32) -> Result<Vec<Entry>> {
+        self.decode_with(block, Entry::decode)
+    }
+
+    fn decode_with<T>(&self, block: u32, decode: impl Fn(&mut Reader<'_>) -> Result<T, Malformed>) -> Result<Vec<T>> {
         let bytes = self.block(block)?;
         let mut reader = Reader::new(&bytes);
         let mut entries = Vec::new();
         while !reader.is_empty() {
-            entries.push(Entry::decode(&mut reader).map_err(|error| self.damaged(error))?);
+            entries.push(decode(&mut reader).map_err(|error| self.damaged(error))?);
         }
         Ok(entries)
     }
@@ -172,9 +182,20 @@ impl MapReader<'_> {
     /// Damage, or the storage's error.
     pub fn map(&mut self, entry: &Entry) -> Result<PageMap> {
         match &entry.kind {
-            EntryKind::File { content: Content::Map(map), .. } => Ok(map.clone()),
-            EntryKind::File { content: Content::At(location), size, .. } => self.read(location, *size),
-            _ => Ok(PageMap::default()),
+            EntryKind::File { content, size, .. } => self.map_of(content, *size),
+            EntryKind::Directory => Ok(PageMap::default()),
+        }
+    }
+
+    /// The page map of a file with this content, of so many bytes.
+    ///
+    /// # Errors
+    /// Damage, or the storage's error.
+    pub fn map_of(&mut self, content: &Content, size: u64) -> Result<PageMap> {
+        match content {
+            Content::None => Ok(PageMap::default()),
+            Content::Map(map) => Ok(map.clone()),
+            Content::At(location) => self.read(location, size),
         }
     }
 

@@ -7,9 +7,10 @@ use pgark_storage::{Key, Storage};
 use super::document::ManifestDocument;
 use super::entry::Entry;
 use super::reader::PackUse;
+use super::sidecar::SidecarEntry;
 use crate::bytes::Write;
 use crate::codec::Compression;
-use crate::container::{BlockKind, ContainerWriter, ObjectKind, WriteOptions, Written};
+use crate::container::{BlockKind, ContainerWriter, ObjectKind, SIDECARS, WriteOptions, Written};
 use crate::document::to_json;
 use crate::error::Result;
 use crate::names::{self, Label, PackId, StanzaName};
@@ -28,7 +29,9 @@ pub(super) const PACK_RECORD_LENGTH: usize = 72;
 pub struct ManifestWriter<'repository> {
     repository: &'repository Repository,
     container: ContainerWriter<'repository, Vec<u8>>,
+    /// The entries of the block that is being filled.
     files: Vec<u8>,
+    /// The first path in it, if it is of the cluster's files.
     first_path: Option<Vec<u8>>,
     late_files: Vec<u8>,
     file_index: Vec<u8>,
@@ -40,10 +43,29 @@ impl<'repository> ManifestWriter<'repository> {
     /// # Errors
     /// Where there is no randomness.
     pub fn new(repository: &'repository Repository, stanza: &StanzaName, label: &Label) -> Result<Self> {
+        Self::begin(repository, stanza, label, 0)
+    }
+
+    /// Begins the manifest of the backup `label`, which has sidecars. A program that does not know them can't read it.
+    ///
+    /// # Errors
+    /// As [`ManifestWriter::new`].
+    pub fn with_sidecars(repository: &'repository Repository, stanza: &StanzaName, label: &Label) -> Result<Self> {
+        Self::begin(repository, stanza, label, SIDECARS)
+    }
+
+    fn begin(repository: &'repository Repository, stanza: &StanzaName, label: &Label, features: u32) -> Result<Self> {
         repository.check_writable()?;
         let name = names::manifest(stanza, label)?;
         let options = WriteOptions { compression: Compression::Zstd(3), verify: true };
-        let container = ContainerWriter::new(repository.vault(), ObjectKind::Manifest, name, options, Vec::new())?;
+        let container = ContainerWriter::with_features(
+            repository.vault(),
+            ObjectKind::Manifest,
+            features,
+            name,
+            options,
+            Vec::new(),
+        )?;
         Ok(Self {
             repository,
             container,
@@ -70,6 +92,24 @@ impl<'repository> ManifestWriter<'repository> {
         Ok(())
     }
 
+    /// Adds an entry of a sidecar. They come after those of the cluster, ascending as a walk finds them.
+    ///
+    /// # Errors
+    /// [`crate::Error::Limit`], [`crate::Error::VerifyWrite`], or the storage's error.
+    pub fn add_sidecar(&mut self, entry: &SidecarEntry) -> Result<()> {
+        if self.first_path.is_some() {
+            self.end_files_block()?;
+        }
+        let start = self.files.len();
+        entry.encode(&mut self.files);
+        if start > 0 && self.files.len() > FILES_BLOCK_BYTES {
+            let entry = self.files.split_off(start);
+            self.end_sidecar_block()?;
+            self.files = entry;
+        }
+        Ok(())
+    }
+
     /// Adds an entry that a restore writes after everything else.
     pub fn add_late(&mut self, entry: &Entry) {
         entry.encode(&mut self.late_files);
@@ -82,6 +122,7 @@ impl<'repository> ManifestWriter<'repository> {
     /// [`crate::Error::Limit`], [`crate::Error::VerifyWrite`], or the storage's error.
     pub fn commit(mut self, document: &ManifestDocument, packs: &BTreeMap<PackId, PackUse>) -> Result<Written> {
         self.end_files_block()?;
+        self.end_sidecar_block()?;
         self.container.append(BlockKind::LateFiles, &self.late_files)?;
         self.container.append(BlockKind::FileIndex, &self.file_index)?;
         self.container.append(BlockKind::PackList, &encode_packs(packs))?;
@@ -107,6 +148,14 @@ impl<'repository> ManifestWriter<'repository> {
         self.files.clear();
         self.file_index.put_varint(u64::from(block));
         self.file_index.put_counted(&first_path);
+        Ok(())
+    }
+
+    fn end_sidecar_block(&mut self) -> Result<()> {
+        if !self.files.is_empty() {
+            self.container.append(BlockKind::SidecarFiles, &self.files)?;
+            self.files.clear();
+        }
         Ok(())
     }
 }

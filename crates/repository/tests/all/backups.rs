@@ -250,6 +250,7 @@ pub(crate) fn document(label: &Label) -> ManifestDocument {
         damaged_files: vec![DamagedFile { path: "base/5/1259".into(), pages: vec![PageRange { first: 2, count: 1 }] }],
         hints_logged: true,
         unexplained: None,
+        sidecars: Vec::new(),
         totals: Totals { files: 7, size: 290_000, read: 280_000, stored: 12_000, added: 11_000 },
         program: "pgark 0.0.0".into(),
     }

@@ -102,7 +102,7 @@ impl Book {
         assert_eq!(header, &trailer[..64]);
         assert_eq!(header[8..10], [1, 0]);
         let is_plain = matches!(&header[..8], b"PGARKREP" | b"PGARKKEY") || self.master.is_none();
-        assert_eq!(header[10..16], [u8::from(!is_plain), 0, 0, 0, 0, 0]);
+        assert_eq!(header[10..12], [u8::from(!is_plain), 0]);
         assert_eq!(header[16..32], self.repository);
         let hash = |bytes: &[u8]| if is_plain { *blake3::hash(bytes).as_bytes() } else { self.hash(bytes) };
         let key = self.master.filter(|_| !is_plain).map(|master| {
@@ -136,6 +136,9 @@ impl Book {
             start += stored_length;
         }
         assert_eq!(start, index_offset);
+        // Bit 0 of the features: the manifest has sidecars.
+        let has_sidecars = &header[..8] == b"PGARKMAN" && blocks.iter().any(|block: &Block| block.kind == 36);
+        assert_eq!(u32_at(header, 12), u32::from(has_sidecars));
         Object { magic: array(&header[..8]), blocks, root }
     }
 }
@@ -193,6 +196,11 @@ impl<'a> Cursor<'a> {
         value
     }
 
+    fn zigzag(&mut self) -> i64 {
+        let value = self.varint();
+        (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
+    }
+
     fn counted(&mut self) -> &'a [u8] {
         let length = self.varint();
         self.take(length)
@@ -245,6 +253,42 @@ impl<'a> Backup<'a> {
             }
         }
         files
+    }
+
+    /// The entries of sidecars, one line each, and the contents of their files. Section 7.3.
+    pub(crate) fn sidecars(&self) -> (Vec<String>, BTreeMap<Vec<u8>, Vec<u8>>) {
+        let (mut lines, mut files) = (Vec::new(), BTreeMap::new());
+        for block in self.manifest.blocks.iter().filter(|block| block.kind == 36) {
+            let mut cursor = Cursor(&block.plain);
+            while !cursor.0.is_empty() {
+                let kind = cursor.byte();
+                let path = cursor.counted().to_vec();
+                let [mode, _user, _group] = [(); 3].map(|()| cursor.varint());
+                let (modified, nanoseconds) = (cursor.zigzag(), cursor.varint());
+                let (changed, changed_nanoseconds, inode) = (cursor.zigzag(), cursor.varint(), cursor.varint());
+                let what = match kind {
+                    1 => {
+                        let size = cursor.varint();
+                        let content = match cursor.byte() {
+                            0 => Vec::new(),
+                            1 => self.pages(cursor.counted()),
+                            other => panic!("content {other}"),
+                        };
+                        files.insert(path.clone(), cut(content, size));
+                        format!("file of {size}")
+                    }
+                    2 => "directory".to_owned(),
+                    3 => format!("link to {}", cursor.counted().escape_ascii()),
+                    4 => format!("same as {}", cursor.counted().escape_ascii()),
+                    other => panic!("kind {other}"),
+                };
+                let path = path.escape_ascii();
+                lines.push(format!(
+                    "{path}: {what}, {mode:o}, {modified}.{nanoseconds:09}, {changed}.{changed_nanoseconds:09}, {inode}"
+                ));
+            }
+        }
+        (lines, files)
     }
 
     /// The first paths that the file index gives, by block.

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use pgark_repository::checked;
 use pgark_repository::container::BlockKind;
 use pgark_repository::garbage::{self, Log};
-use pgark_repository::manifest::{Attributes, Content, Entry, EntryKind, Manifest, MapLocation, PackUse};
+use pgark_repository::manifest::{
+    Attributes, Content, Entry, EntryKind, Manifest, MapLocation, PackUse, SidecarEntry, SidecarKind,
+};
 use pgark_repository::map::Source;
 use pgark_repository::pack::{FramePages, Pack};
 use pgark_repository::repository::Cluster;
@@ -102,7 +104,27 @@ fn dump_backup(
             writeln!(text, "    content {}", summary(content)).unwrap();
         }
     }
+    for entry in manifest.sidecar_entries().collect::<Result<Vec<_>>>()?.concat() {
+        text += &sidecar_line(&entry);
+        if let SidecarKind::File { size, content } = &entry.kind {
+            for run in maps.map_of(content, *size)?.runs() {
+                writeln!(text, "    {} pages {}", run.pages, source(run.source)).unwrap();
+            }
+        }
+    }
     Ok((text, packs))
+}
+
+fn sidecar_line(SidecarEntry { path, attributes, stamp, kind }: &SidecarEntry) -> String {
+    let Attributes { mode, user, group, modified } = attributes;
+    let what = match kind {
+        SidecarKind::Directory => "directory".to_owned(),
+        SidecarKind::File { size, .. } => format!("file of {size} bytes"),
+        SidecarKind::Link { target } => format!("link to '{}'", escaped(target)),
+        SidecarKind::SameAs { path } => format!("other name of '{}'", escaped(path)),
+    };
+    let path = escaped(path);
+    format!("  sidecar '{path}' {what} mode {mode:o} user {user} group {group} modified {modified} {stamp:?}\n")
 }
 
 fn entry_line(Entry { path, link, attributes, kind }: &Entry) -> String {

@@ -11,7 +11,7 @@ use pgark_storage::{LocalStorage, Storage};
 
 use crate::book::{Backup, Book};
 use crate::room::{PASSPHRASE, objects, passphrase};
-use crate::{backups, dump, restore, sample};
+use crate::{backups, dump, restore, sample, sidecar};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
@@ -35,7 +35,7 @@ fn bytes(storage: &dyn Storage) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn they_say_what_they_said_when_they_were_written() {
-    for name in ["plain", "encrypted", "plain-garbage", "encrypted-garbage"] {
+    for name in ["plain", "encrypted", "plain-garbage", "encrypted-garbage", "plain-sidecar", "encrypted-sidecar"] {
         let expected = fs::read_to_string(directory().join(format!("{name}.txt"))).unwrap();
         let found = dump::repository(&open(name)).unwrap();
         for (line, (found, expected)) in (1..).zip(found.lines().zip(expected.lines())) {
@@ -110,6 +110,38 @@ fn the_log_of_garbage_is_what_the_page_says() {
         let backup = sessions.iter().find(|session| session["kind"] == "backup").unwrap();
         assert_eq!((&backup["seen"], backup["adopts"].as_array().unwrap().len()), (&3.into(), 1), "{name}");
         assert!(backup["machine"]["process_started"].is_u64(), "{name}");
+    }
+}
+
+/// The entries of a sidecar, likewise.
+#[test]
+fn a_sidecar_is_what_the_page_says() {
+    let golden = ["plain-sidecar", "encrypted-sidecar"].map(|name| (name, bytes(open(name).storage())));
+    let today = crate::room::Room::all().into_iter().map(|room| {
+        sidecar::write(&room.repository).unwrap();
+        (room.name, bytes(&*room.storage))
+    });
+    for (name, objects) in golden.into_iter().chain(today) {
+        let passphrase = name.starts_with("encrypted").then_some(PASSPHRASE);
+        let book = Book::open(&objects, passphrase);
+        let backup = Backup::open(&book, &objects, "demo", sample::FULL);
+        let (lines, files) = backup.sidecars();
+        assert_eq!(
+            lines,
+            [
+                "cache: directory, 640, -86400.123456789, 1795000000.000000000, 4000000000",
+                "cache/blobs: directory, 640, -86399.123456789, 1795000001.000000001, 4000000001",
+                "cache/blobs/model: file of 9192, 640, -86398.123456789, 1795000002.000000002, 4000000002",
+                "cache/blobs/other: same as cache/blobs/model, 640, -86397.123456789, 1795000003.000000003, 4000000003",
+                "cache/latest: link to blobs/model, 640, -86396.123456789, 1795000004.000000004, 4000000004",
+                "cache/odd\\xff\\n: file of 0, 640, -86395.123456789, 1795000005.000000005, 4000000005",
+            ],
+            "{name}"
+        );
+        let expected = [(b"cache/blobs/model".to_vec(), sidecar::content()), (b"cache/odd\xff\n".to_vec(), Vec::new())];
+        assert_eq!(files, expected.into(), "{name}");
+        assert_eq!(backup.manifest.document()["sidecars"][0]["name"], "cache");
+        assert!(backup.files().is_empty() && backup.file_index() == [(0, Vec::new())], "{name}");
     }
 }
 

@@ -23,5 +23,6 @@ mod removal;
 mod restore;
 mod room;
 mod sample;
+mod sidecar;
 mod simulation;
 mod wal;

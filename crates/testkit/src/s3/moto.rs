@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use super::certificate;
 use super::state::Credentials;
 use crate::Scratch;
-use crate::server::cache_directory;
+use crate::server::python_packages;
 
 /// Serves on a free port, which it prints, until its standard input ends, and with it the test. Its arguments are the
 /// bucket to create, whether it has Object Lock and a default retention, and for TLS the files with certificate and key.
@@ -74,9 +74,7 @@ impl Moto {
 
     /// Where it and Amazon's client for Python (boto3) are installed, for `PYTHONPATH`.
     pub fn directory() -> PathBuf {
-        let directory = cache_directory().join("moto");
-        assert!(directory.exists(), "moto is not installed for the tests: run `make setup`");
-        directory
+        python_packages("moto")
     }
 
     fn launch(https: bool, object_lock: bool) -> Self {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use pgark_engine::info::{BackupReport, ClusterReport, MissingWal, RepositoryReport, StanzaReport, Window};
 use pgark_engine::lock::Held;
 use pgark_engine::{Error, ErrorKind};
-use pgark_repository::manifest::{DamagedFile, ManifestDocument};
+use pgark_repository::manifest::{DamagedFile, ManifestDocument, Sidecar};
 use pgark_repository::{Label, LabelKind};
 use serde::Serialize;
 
@@ -125,6 +125,9 @@ struct BackupDetails<'report> {
     damaged: Option<&'report [DamagedFile]>,
     /// Bytes of the repository that only this backup needs; null where it can't be known.
     exclusive: Option<u64>,
+    /// The directories that were backed up with the cluster. Only of a backup that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sidecar: Option<&'report [Sidecar]>,
 }
 
 /// What is told of one backup only, and then as `null` where there is nothing.
@@ -347,6 +350,7 @@ impl<'report> Backup<'report> {
             pgark: BackupDetails {
                 damaged: view.one_backup.then_some(&document.damaged_files[..]),
                 exclusive: backup.exclusive,
+                sidecar: Some(&document.sidecars[..]).filter(|sidecars| view.one_backup && !sidecars.is_empty()),
             },
             prior: document.prior.as_ref().filter(|_| document.kind != LabelKind::Full).map(Label::as_str),
             reference: None,

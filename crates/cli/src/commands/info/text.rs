@@ -6,7 +6,7 @@ use pgark_engine::info::{
 };
 use pgark_engine::lock::{Held, percentage};
 use pgark_postgres::wal::name::SegmentName;
-use pgark_repository::manifest::{ManifestDocument, PageRange};
+use pgark_repository::manifest::{ManifestDocument, PageRange, Sidecar};
 
 use super::{TEMPLATE_DATABASES, View, common_cipher, name, progress, repository_status, stanza_status};
 use crate::commands::local_time::local_time;
@@ -250,6 +250,10 @@ fn details(backup: &BackupReport) -> Vec<String> {
     let tablespaces = document.tablespaces.iter();
     let tablespaces = tablespaces.map(|found| format!("{} ({}) => {}", found.name, found.oid, found.path));
     listed(&mut lines, "tablespaces:", tablespaces.collect());
+    let sidecars = document.sidecars.iter().map(|Sidecar { name, path, files, size }| {
+        format!("{name} => {path}, size: {}, files: {files}", human_size(*size))
+    });
+    listed(&mut lines, "sidecars:", sidecars.collect());
     if !document.damaged_files.is_empty() {
         let files: Vec<_> = document.damaged_files.iter().map(|file| file.path.as_str()).collect();
         lines.push(format!("error list: {}", files.join(", ")));

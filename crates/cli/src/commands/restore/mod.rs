@@ -3,8 +3,8 @@
 mod command;
 mod time;
 
-use pgark_config::{Configuration, option};
-use pgark_engine::restore::{self, DatabaseChoice, Relocation, RestoreSettings, RestoreTarget};
+use pgark_config::{Configuration, Source, option};
+use pgark_engine::restore::{self, DatabaseChoice, Relocation, RestoreSettings, RestoreTarget, SidecarChoice};
 use pgark_engine::{Error, ErrorKind};
 use pgark_postgres::recovery::{TargetAction, TargetTimeline};
 use pgark_repository::Label;
@@ -37,6 +37,8 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
             include: configuration.list(&option::DB_INCLUDE).to_vec(),
             exclude: configuration.list(&option::DB_EXCLUDE).to_vec(),
         },
+        sidecars: sidecar_choice(configuration)?,
+        sidecar_places: settings::sidecars(configuration),
         delta: configuration.boolean(&option::DELTA),
         force: configuration.boolean(&option::RESTORE_FORCE),
         workers: settings::workers(configuration),
@@ -110,6 +112,21 @@ fn relocation(configuration: &Configuration) -> Relocation {
         links: paths(configuration.map(&option::LINK_MAP)),
         tablespaces: paths(configuration.map(&option::TABLESPACE_MAP)),
         all_tablespaces: configuration.optional_text(&option::TABLESPACE_MAP_ALL).map(Into::into),
+    }
+}
+
+/// Which sidecars are restored: what the command line says of one goes before what a file says of all.
+fn sidecar_choice(configuration: &Configuration) -> Result<SidecarChoice> {
+    let are_wanted = configuration.boolean(&option::SIDECAR);
+    match configuration.optional_text(&option::SIDECAR_ONLY) {
+        Some(_) if !are_wanted && *configuration.source(&option::SIDECAR) == Source::CommandLine => {
+            Err(Error::new(ErrorKind::OptionInvalid, "option 'sidecar-only' not valid with option 'no-sidecar'")
+                .hint("--sidecar-only restores one sidecar, --no-sidecar restores the cluster without any")
+                .into())
+        }
+        Some(name) => Ok(SidecarChoice::Only(name.to_owned())),
+        None if are_wanted => Ok(SidecarChoice::All),
+        None => Ok(SidecarChoice::None),
     }
 }
 

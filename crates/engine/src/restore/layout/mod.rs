@@ -4,7 +4,7 @@
 //! somebody else.
 
 mod choice;
-mod overlap;
+pub(super) mod overlap;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -91,6 +91,11 @@ impl Layout {
         }
         overlap::check(&layout, version_directory)?;
         Ok(layout)
+    }
+
+    /// The data directory.
+    pub(super) fn data_directory(&self) -> &Path {
+        &self.data_directory
     }
 
     /// The links, each before those behind it.

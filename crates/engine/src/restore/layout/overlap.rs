@@ -49,7 +49,7 @@ fn destination(message: String) -> Error {
 ///
 /// # Errors
 /// What the file system says.
-pub(super) fn without_links(path: &Path) -> Result<PathBuf> {
+pub(in crate::restore) fn without_links(path: &Path) -> Result<PathBuf> {
     for ancestor in path.ancestors() {
         let mut resolved = match fs::canonicalize(ancestor) {
             Ok(resolved) => resolved,

@@ -298,6 +298,7 @@ fn describe(control: &ControlFile, start: BackupPoint, stop: BackupPoint, online
         damaged_files: Vec::new(),
         hints_logged: control.data_checksums || control.wal_log_hints,
         unexplained: None,
+        sidecars: Vec::new(),
         totals: Totals::default(),
         program: "test".to_owned(),
     }
