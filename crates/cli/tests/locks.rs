@@ -26,7 +26,7 @@ fn who_is_refused_is_told_by_whom_and_who_waits_gets_its_turn() {
     site.cluster.reload();
     let mut first = begin(&site, &["--type=full", "--archive-timeout=10m", "--io-limit=4MiB", "backup"]);
     wait_until("the backup to tell how far it is", || {
-        site.pgark(&["info"]).expect_success().stdout.contains("(backup/expire running - ")
+        site.pgark(&["info"]).expect_success().stdout.contains("backup/expire running - ")
     });
     let info = site.pgark(&["info", "--output=json"]).expect_success().stdout;
     let lock = info.split("\"lock\":{\"backup\":{\"held\":true,").nth(1).unwrap_or_else(|| panic!("{info}"));
@@ -37,7 +37,7 @@ fn who_is_refused_is_told_by_whom_and_who_waits_gets_its_turn() {
     let who = format!("demo-backup-1.lock': process {} (backup) holds it since ", first.id());
     assert!(refused.stdout.contains(&who) && refused.stdout.contains("% complete"), "{}", refused.report());
     assert!(refused.stdout.contains("HINT: with --lock-wait, as --lock-wait=1h"), "{}", refused.report());
-    let too_short = site.pgark(&["--lock-wait=1s", "expire"]).expect_code(50);
+    let too_short = site.pgark(&["--lock-wait=1s", "expire"]).expect_code(104);
     assert!(too_short.stdout.contains("the other had not ended when lock-wait was over"), "{}", too_short.report());
 
     site.cluster.configure("archive_command", &site.archive_command());
