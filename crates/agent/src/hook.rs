@@ -1,12 +1,14 @@
 //! Hooks: what is called when something has happened. One that fails is told of, and changes nothing else.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use pgark_system::clock;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Serialize;
 
 use crate::status::{Board, Level};
@@ -120,16 +122,19 @@ fn call(hook: &Hook, notice: &Notice, timeout: Duration) -> Result<(), String> {
     }
 }
 
-/// Runs a command. It finds the notice in its environment, and as JSON on its standard input.
+/// Runs a command. It finds the notice in its environment, and as JSON on its standard input. Errors do not repeat it, since
+/// it may have a token in it.
 fn run(command: &str, notice: &Notice, body: &[u8], timeout: Duration) -> Result<(), String> {
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    // What the shell has begun ends with it.
+    shell.process_group(0);
     shell.env("PGARK_HOOK_EVENT", notice.event.name());
     shell.env("PGARK_HOOK_STANZA", &notice.stanza);
     shell.env("PGARK_HOOK_JOB", notice.job.unwrap_or_default());
     shell.env("PGARK_HOOK_CODE", notice.code.map(|code| code.to_string()).unwrap_or_default());
     shell.env("PGARK_HOOK_MESSAGE", &notice.message);
-    let mut child = shell.spawn().map_err(|error| format!("'{command}' can't be run: {error}"))?;
+    let mut child = shell.spawn().map_err(|error| format!("the command can't be run: {error}"))?;
     if let Some(mut input) = child.stdin.take() {
         // A command need not read it. It fits into a pipe, so that nobody waits here.
         let _unread = input.write_all(body);
@@ -137,22 +142,25 @@ fn run(command: &str, notice: &Notice, body: &[u8], timeout: Duration) -> Result
     let status = clock::wait_for(timeout, LOOK_INTERVAL, || child.try_wait()).map_err(|error| error.to_string())?;
     match status {
         Some(status) if status.success() => Ok(()),
-        Some(status) => Err(format!("'{command}' ended with {status}")),
+        Some(status) => Err(format!("the command ended with {status}")),
         None => {
             end(&mut child);
-            Err(format!("'{command}' has not ended within {timeout:?}"))
+            Err(format!("the command has not ended within {timeout:?}"))
         }
     }
 }
 
 fn end(child: &mut Child) {
     // If it has ended just now, that is as good.
-    let _gone = child.kill();
+    let _gone = kill_process_group(Pid::from_child(child), Signal::KILL);
     let _gone = child.wait();
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
     use super::*;
 
     fn notice() -> Notice {
@@ -186,7 +194,63 @@ mod tests {
     #[test]
     fn a_command_that_fails_or_hangs_is_told_of() {
         let call = |command: &str| call(&Hook::parse(command), &notice(), Duration::from_millis(300)).unwrap_err();
-        assert_eq!(call("exit 3"), "'exit 3' ended with exit status: 3");
-        assert_eq!(call("exec sleep 600"), "'exec sleep 600' has not ended within 300ms");
+        assert_eq!(call("exit 3"), "the command ended with exit status: 3");
+        let directory = tempfile::tempdir().unwrap();
+        let child = directory.path().join("child");
+        let command = format!("sleep 600 & echo $! > {}; wait", child.display());
+        assert_eq!(call(&command), "the command has not ended within 300ms");
+        let child = fs_err::read_to_string(child).unwrap();
+        let state = || fs_err::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+        // Whoever is to look after orphans here may let it lie as a zombie.
+        let has_ended = || Ok::<_, ()>((state().is_empty() || state().contains(") Z ")).then_some(()));
+        assert_eq!(clock::wait_for(Duration::from_secs(20), LOOK_INTERVAL, has_ended), Ok(Some(())));
+    }
+
+    /// Answers one request after so long; gives the URL, with a token in it, and the request.
+    fn listener(answer: &'static str, delay: Duration) -> (String, thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/hooks/a-token", listener.local_addr().unwrap());
+        let served = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (mut asked, mut part) = (Vec::new(), [0; 4096]);
+            while !asked.ends_with(b"}") {
+                let read = stream.read(&mut part).unwrap();
+                assert!(read > 0, "the request has an end");
+                asked.extend_from_slice(&part[..read]);
+            }
+            thread::sleep(delay);
+            let _gone = stream.write_all(answer.as_bytes());
+            String::from_utf8(asked).unwrap()
+        });
+        (url, served)
+    }
+
+    #[test]
+    fn a_url_is_told_what_has_happened() {
+        let (url, served) = listener("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", Duration::ZERO);
+        call(&Hook::parse(&url), &notice(), Duration::from_secs(20)).unwrap();
+        let asked = served.join().unwrap();
+        let (head, body) = asked.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("POST /hooks/a-token HTTP/1.1\r\n"), "{head}");
+        assert!(head.to_ascii_lowercase().contains("content-type: application/json"), "{head}");
+        assert_eq!(body.as_bytes(), serde_json::to_vec(&notice()).unwrap());
+    }
+
+    #[test]
+    fn a_url_that_fails_is_told_of_without_its_token() {
+        let refuses = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+        let (refusing, _served) = listener(refuses, Duration::ZERO);
+        let (silent, _served) = listener("", Duration::from_secs(2));
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let cases = [
+            (refusing, "500"),
+            (silent, "not answer"),
+            (format!("http://{nobody}/hooks/a-token"), "refused"),
+            ("http://[oops/hooks/a-token".to_owned(), "is no URL"),
+        ];
+        for (url, expected) in cases {
+            let error = call(&Hook::parse(&url), &notice(), Duration::from_millis(500)).unwrap_err();
+            assert!(error.contains(expected) && !error.contains("a-token"), "{error}");
+        }
     }
 }

@@ -129,7 +129,7 @@ fn a_job_waits_for_who_is_at_work_and_is_late_then() {
     let agent = Running::start(&site, "agent", &[]);
     agent.wait_for("incr runs already for ");
     // A hook that fails is told of, and changes nothing.
-    agent.wait_for("hook-late failed: 'exit 7' ended with exit status: 7");
+    agent.wait_for("hook-late failed: the command ended with exit status: 7");
     assert_eq!(agent.log().matches("begin incr").count(), 1, "{}", agent.log());
     drop(lock);
     agent.wait_for("incr completed");

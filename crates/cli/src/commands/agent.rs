@@ -189,7 +189,8 @@ fn hooks(configuration: &Configuration) -> Hooks {
     if !configuration.takes(&option::HOOK_TIMEOUT) {
         return Hooks { hooks: Vec::new(), timeout: Duration::ZERO };
     }
-    let set =
-        of.iter().filter_map(|(event, option)| Some((*event, Hook::parse(configuration.optional_text(*option)?))));
+    let set = of
+        .iter()
+        .filter_map(|(event, option)| Some((*event, Hook::parse(configuration.optional_secret(*option)?.expose()))));
     Hooks { hooks: set.collect(), timeout: configuration.duration(&option::HOOK_TIMEOUT) }
 }

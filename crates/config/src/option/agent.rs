@@ -1,6 +1,6 @@
 //! The schedule, and what is called when it is not kept.
 
-use super::definition::{boolean, choice, duration, now, path, text};
+use super::definition::{boolean, choice, duration, now, path, secret, text};
 use super::options;
 use crate::command::Command::{Agent, Schedule};
 
@@ -40,21 +40,22 @@ options! {
     HOOK_SUCCESS, "hook-success", "what is called when a job has done its work",
         "A command for the shell, or a URL (http:// or https://) that a JSON document is posted to. A command finds the \
          document on its standard input, and its parts in PGARK_HOOK_EVENT, PGARK_HOOK_STANZA, PGARK_HOOK_JOB, \
-         PGARK_HOOK_CODE and PGARK_HOOK_MESSAGE. A hook that fails is logged and changes nothing else."
-        => text().of(&[Agent]);
+         PGARK_HOOK_CODE and PGARK_HOOK_MESSAGE. A hook that fails is logged and changes nothing else. As it may have a token in it, it is set in a configuration \
+         file or in the environment, and not shown."
+        => secret().of(&[Agent]);
 
     HOOK_FAILURE, "hook-failure", "what is called when a job has failed",
         "As hook-success. It is called for each try."
-        => text().of(&[Agent]);
+        => secret().of(&[Agent]);
 
     HOOK_LATE, "hook-late", "what is called when the schedule is not kept",
         "As hook-success. It is called once when a job takes longer than its interval, or the last good one is too old, and \
          again only after the schedule was kept meanwhile."
-        => text().of(&[Agent]);
+        => secret().of(&[Agent]);
 
     HOOK_WAL_GAP, "hook-wal-gap", "what is called when WAL is missing in the archive",
         "As hook-success. It is called once for each gap."
-        => text().of(&[Agent]);
+        => secret().of(&[Agent]);
 
     HOOK_TIMEOUT, "hook-timeout", "how long a hook may take",
         "Then it is ended, and counts as failed."
