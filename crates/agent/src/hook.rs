@@ -207,7 +207,7 @@ mod tests {
     }
 
     /// Answers one request after so long; gives the URL, with a token in it, and the request.
-    fn listener(answer: &'static str, delay: Duration) -> (String, thread::JoinHandle<String>) {
+    fn listener(answer: &'static str, delay: Duration) -> (String, JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/hooks/a-token", listener.local_addr().unwrap());
         let served = thread::spawn(move || {

@@ -179,7 +179,11 @@ impl<'repository> TableCache<'repository> {
         match read {
             Ok(tables) => Ok(Some(Arc::new(tables))),
             Err(error) if is_loss(&error) => {
-                tracing::warn!("what lies in pack {id} is stored anew: {}", error.full_message());
+                // What is not read is pointed at as before: only a backup that reads everything can mend all of it.
+                tracing::warn!(
+                    "what is read of pack {id} is stored anew: {}\nHINT: run 'verify' to see what else is damaged, and take a full backup with --no-reuse",
+                    error.full_message()
+                );
                 Ok(None)
             }
             Err(error) => Err(error),
