@@ -2,6 +2,7 @@
 
 mod common;
 
+use fs_err as fs;
 use pgark_testkit::{Cluster, Server, Stop};
 
 use crate::common::{Site, Transcript};
@@ -17,6 +18,18 @@ fn a_stanza_that_works_is_found_to_work() {
         let text = transcript.text().replace(&format!("'{major}-1'"), "'[version]-1'");
         assert_output!("works", text);
     }
+}
+
+/// Even where nothing was archived behind the gap before.
+#[test]
+fn wal_that_the_end_of_the_archive_lacks_is_told() {
+    let site = Site::builder(&Server::get(17)).start();
+    site.backup(&[]);
+    let segment = site.archive_segment();
+    fs::remove_file(site.object(&segment)).unwrap();
+    let check = site.pgark(&["--log-level-console=warn", "check"]).expect_success();
+    let expected = format!("WARN: WAL is missing on repo1: {segment} to {segment}, segments: 1");
+    assert!(check.stdout.contains(&expected), "{}", check.report());
 }
 
 #[test]

@@ -68,14 +68,27 @@ pub fn run(settings: &CheckSettings) -> Result<Vec<CheckedSegment>> {
     check_sidecars(settings, &mut connection)?;
 
     let repositories = settings.repositories.iter().map(RepositorySettings::open).collect::<Result<Vec<_>>>()?;
-    let mut archives = Vec::new();
+    let mut stanzas = Vec::new();
     for repository in &repositories {
         tracing::info!("check repo{} configuration (primary)", repository.key);
         let stanza = Stanza::open(repository, &settings.stanza)?;
-        let cluster = stanza.expect_current(Identity::of(&control), ErrorKind::FileInvalid, "PostgreSQL")?;
-        archives.push((repository.key, stanza.archive(cluster)));
-        warn_of_missing_wal(&stanza);
+        stanza.expect_current(Identity::of(&control), ErrorKind::FileInvalid, "PostgreSQL")?;
+        stanzas.push(stanza);
     }
+    let checked = check_archives(settings, &stanzas, &mut connection);
+    // Only now: what is missing at the end of an archive shows when there is a segment behind it.
+    for stanza in &stanzas {
+        warn_of_missing_wal(stanza);
+    }
+    checked
+}
+
+/// Switches to a new WAL segment, and waits until each repository has the old one.
+fn check_archives(
+    settings: &CheckSettings,
+    stanzas: &[Stanza<'_>],
+    connection: &mut Connection,
+) -> Result<Vec<CheckedSegment>> {
     if !settings.archive_check {
         return Ok(Vec::new());
     }
@@ -87,12 +100,13 @@ pub fn run(settings: &CheckSettings) -> Result<Vec<CheckedSegment>> {
     // Read at once: when it is archived, the server may make another segment of the file.
     let bytes = read_segment(&settings.data_directory, segment)?;
     let mut checked = Vec::new();
-    for (repository, archive) in &archives {
+    for stanza in stanzas {
+        let (repository, archive) = (stanza.key(), stanza.archive(stanza.current()));
         tracing::info!("check repo{repository} archive for WAL (primary)");
-        wait_for_segment(archive, segment, settings.archive_timeout)?;
-        ensure_same(archive, segment, bytes.as_deref())?;
+        wait_for_segment(&archive, segment, settings.archive_timeout)?;
+        ensure_same(&archive, segment, bytes.as_deref())?;
         tracing::info!("WAL segment {segment} successfully archived to '{}' on repo{repository}", archive.id());
-        checked.push(CheckedSegment { segment: segment.to_string(), repository: *repository });
+        checked.push(CheckedSegment { segment: segment.to_string(), repository });
     }
     Ok(checked)
 }
