@@ -19,13 +19,15 @@ fn recovery_is_given_what_was_fetched_ahead() {
         let site = asynchronous(&Server::get(major)).repositories(2).passphrase("a pass phrase");
         let site = site.global("archive-get-queue-max=8MiB").start();
         site.backup(&[]);
-        let segments = fill_segments(&site, 30);
+        let segments = fill_segments(&site, 100);
         site.cluster.wait_for_archived(segments.last().unwrap());
         let recovered = site.recover("restored", &[]);
         assert_eq!(count(&recovered), count(&site.cluster));
         let log = recovered.log();
         let ahead = log.matches("in the archive asynchronously").count();
-        assert!(ahead > 20, "only {ahead} segments came from the spool: {log}");
+        // The first ones PostgreSQL asks for while the background starts.
+        let at_once = segments.iter().filter(|segment| log.contains(&format!("found {segment} in the repo"))).count();
+        assert!(at_once <= 5 && ahead + at_once >= segments.len(), "{ahead} segments came from the spool: {log}");
         assert!(log.contains("unable to find"), "{log}");
         wait_for_rest(&site, "prefetch");
         let left = spooled(&site, "in");
@@ -120,27 +122,52 @@ fn a_killed_background_is_replaced() {
     assert!(log(&site, "archive-get").contains("archive-get:async command begin"));
 }
 
-/// A recovery that goes over to another timeline asks for other segments.
+/// A recovery that goes over to another timeline finds its segments in the spool, too, the first of them included.
 #[test]
 fn timelines_are_followed() {
-    let server = Server::get(17);
-    let mut site = asynchronous(&server).start();
-    site.backup(&[]);
-    fill_segments(&site, 5);
-    let segment = site.archive_segment();
-    site.cluster.stop(Stop::Fast);
-    // The one that is promoted goes on archiving.
-    let directory = site.scratch.path().join("promoted");
+    for major in [13, 18] {
+        let mut site = asynchronous(&Server::get(major)).start();
+        site.backup(&[]);
+        fill_segments(&site, 12);
+        let old = site.archive_segment();
+        site.cluster.stop(Stop::Fast);
+        let promoted = promote_copy(&site, "promoted", &[]);
+        promoted.sql("insert into filler select 99, 'second timeline' from generate_series(1, 1000)");
+        let first = promoted.switch_wal();
+        for _ in 0..8 {
+            promoted.sql("insert into filler select 99, 'second timeline' from generate_series(1, 1000)");
+            promoted.switch_wal();
+        }
+        let last = promoted.switch_wal();
+        promoted.wait_for_archived(&last);
+        assert!(first.starts_with("00000002") && last.starts_with("00000002") && old.starts_with("00000001"));
+        let recovered = site.recover("again", &[]);
+        assert_eq!(count(&recovered), count(&promoted));
+        let log = recovered.log();
+        for segment in [&first, &last] {
+            assert!(log.contains(&format!("found {segment} in the archive asynchronously")), "{segment}: {log}");
+        }
+        wait_for_rest(&site, "prefetch");
+        assert!(spooled(&site, "in").contains(&"00000002.history".to_owned()), "{:?}", spooled(&site, "in"));
+        // One that stays on the first timeline asks for none of the second, and is served all the same.
+        let stayed = site.recover("stayed", &["--target-timeline=1"]);
+        assert_ne!(count(&stayed), count(&promoted));
+        assert_eq!(stayed.sql("select count(*) from filler where number = 99"), "0");
+        let log = stayed.log();
+        assert!(log.contains(&format!("found {old} in the archive asynchronously")), "{log}");
+        assert!(!log.contains("found 000000020000"), "{log}");
+    }
+}
+
+/// Has a copy of the cluster recovered to the end of the archive, from where it goes on by itself and archives to the same
+/// repository.
+fn promote_copy(site: &Site, name: &str, arguments: &[&str]) -> Cluster {
+    let directory = site.scratch.path().join(name);
     let path = format!("--pg1-path={}", directory.display());
-    site.pgark(&[&path, &format!("--recovery-option=archive_command={} {path}", site.archive_command()), "restore"])
-        .expect_success();
-    let mut promoted = Cluster::adopt(&server, &directory);
+    let archive_command = format!("--recovery-option=archive_command={} {path}", site.archive_command());
+    site.pgark(&[&[&*path, &*archive_command], arguments, &["restore"]].concat()).expect_success();
+    let mut promoted = Cluster::adopt(site.cluster.server(), &directory);
     promoted.start();
     promoted.wait_for_sql("select pg_is_in_recovery()", "f");
-    promoted.sql("insert into filler select 99, 'second timeline' from generate_series(1, 1000)");
-    let last = promoted.switch_wal();
-    promoted.wait_for_archived(&last);
-    assert!(last.starts_with("00000002") && segment.starts_with("00000001"));
-    let recovered = site.recover("again", &[]);
-    assert_eq!(count(&recovered), count(&promoted));
+    promoted
 }

@@ -1,6 +1,7 @@
 //! `archive-get` in asynchronous mode: giving PostgreSQL what was fetched ahead.
 
 mod background;
+mod route;
 mod window;
 
 use std::collections::BTreeSet;
@@ -9,14 +10,14 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use pgark_postgres::control::ControlFile;
-use pgark_postgres::wal::name::{SegmentName, SegmentSize, WalFileName};
+use pgark_postgres::wal::name::{SegmentName, SegmentSize, Timeline, WalFileName};
 use pgark_system::durable::{DurableFile, Existing};
 use pgark_system::lock::is_held;
 use pgark_system::{clock, process};
 use serde::{Deserialize, Serialize};
 
 pub use self::background::{BackgroundSettings, run as background};
-use self::window::obsolete;
+use self::route::Route;
 use super::spool::{self, Spool};
 use super::{AsyncSettings, GET_LOCK, POLL_INTERVAL, Start, lock_file, places, spool_error};
 use crate::archive_get::{self, ArchiveGetSettings, Gotten};
@@ -52,6 +53,28 @@ impl Origin {
         }
     }
 
+    /// Removes what is in the spool of another origin.
+    fn clear_others(&self, directory: &Path) -> io::Result<()> {
+        let found: Option<Self> = spool::read(&directory.join(ORIGIN_FILE))?;
+        let Some(why) = found.and_then(|found| found.differs(self)) else { return Ok(()) };
+        tracing::warn!(
+            "what is in '{}' {why}: it is removed\nHINT: does another cluster or another program use the same spool-path?",
+            directory.display()
+        );
+        clear(directory)
+    }
+
+    /// Makes the spool one of this origin, with nothing in it that can't be told to be of it.
+    fn adopt(&self, directory: &Path) -> io::Result<()> {
+        self.clear_others(directory)?;
+        let place = directory.join(ORIGIN_FILE);
+        if spool::read::<Self>(&place)?.is_none() {
+            clear(directory)?;
+            spool::write(&place, self)?;
+        }
+        Ok(())
+    }
+
     /// Why segments of another origin are of no use; nothing where they are.
     fn differs(&self, other: &Self) -> Option<&'static str> {
         if (&self.version, &self.system_id) != (&other.version, &other.system_id) {
@@ -74,7 +97,11 @@ impl Origin {
 /// # Errors
 /// As [`archive_get::run`].
 pub fn run(get: &ArchiveGetSettings, settings: &AsyncSettings, queue_max: u64, start: Start<'_>) -> Result<Gotten> {
-    let WalFileName::Segment(segment) = archive_get::name_of(&get.file)? else { return archive_get::run(get) };
+    let segment = match archive_get::name_of(&get.file)? {
+        WalFileName::Segment(segment) => segment,
+        WalFileName::History(timeline) => return run_for_history(get, settings, timeline),
+        WalFileName::Partial(_) | WalFileName::BackupHistory { .. } => return archive_get::run(get),
+    };
     let control = ControlFile::read(&get.data_directory)?;
     let size = control.wal_segment_size;
     let capacity = usize::try_from(queue_max / u64::from(size.bytes())).unwrap_or(usize::MAX);
@@ -103,6 +130,23 @@ pub fn run(get: &ArchiveGetSettings, settings: &AsyncSettings, queue_max: u64, s
     Ok(gotten)
 }
 
+/// Gives PostgreSQL the history of a timeline, or says that it is absent, and keeps it in mind for what is fetched ahead.
+fn run_for_history(get: &ArchiveGetSettings, settings: &AsyncSettings, timeline: Timeline) -> Result<Gotten> {
+    let gotten = archive_get::run(get)?;
+    let given = wal_path(&get.destination, &get.data_directory)?;
+    let origin = Origin::new(Identity::of(&ControlFile::read(&get.data_directory)?), &get.repositories);
+    let spool = Spool::new(&settings.spool_path, &get.stanza);
+    let directory = spool.incoming();
+    let kept = spool.prepare_incoming().and_then(|()| origin.adopt(&directory)).and_then(|()| match gotten {
+        Gotten::Absent => route::forget_from(&directory, timeline),
+        Gotten::From(_) | Gotten::FromSpool => route::keep(&directory, timeline, &given),
+    });
+    if let Err(error) = kept {
+        tracing::warn!("WAL of timeline {timeline} is not fetched before it is asked for: {error}");
+    }
+    Ok(gotten)
+}
+
 /// A foreground that takes one segment.
 struct Taker<'take> {
     settings: &'take AsyncSettings,
@@ -116,23 +160,13 @@ struct Taker<'take> {
 impl Taker<'_> {
     /// Whether there is a spool, with nothing in it that is of no use. Recovery goes on without one, only slower.
     fn can_be_used(&self, spool: &Spool) -> bool {
-        let ready = self.clear_what_is_of_no_use().and_then(|()| spool.prepare_incoming());
+        let ready = self.origin.clear_others(&self.directory).and_then(|()| spool.prepare_incoming());
         if let Err(error) = &ready {
             let error = spool_error(io::Error::new(error.kind(), error.to_string()));
             let hints: Vec<_> = error.hints().iter().map(|hint| format!("\nHINT: {hint}")).collect();
             tracing::warn!("WAL file '{}' is fetched without the spool: {error}{}", self.segment, hints.concat());
         }
         ready.is_ok()
-    }
-
-    fn clear_what_is_of_no_use(&self) -> io::Result<()> {
-        let found: Option<Origin> = spool::read(&self.directory.join(ORIGIN_FILE))?;
-        let Some(why) = found.and_then(|found| found.differs(&self.origin)) else { return Ok(()) };
-        tracing::warn!(
-            "what is in '{}' {why}: it is removed\nHINT: does another cluster or another program use the same spool-path?",
-            self.directory.display()
-        );
-        clear(&self.directory)
     }
 
     /// Whether the segments in the spool are those of this cluster and these repositories.
@@ -176,9 +210,10 @@ impl Taker<'_> {
     /// Removes what recovery has left behind, and starts a background where more than half of the room is free. Recovery
     /// has its segment, whatever becomes of this.
     fn look_ahead(&self, capacity: usize, start: Start<'_>) {
-        let Some(next) = self.segment.next(self.size) else { return };
         let looked = segments_in(&self.directory).and_then(|present| {
-            let obsolete = obsolete(&present, next, self.size, capacity);
+            let route = Route::past(self.segment, self.size, route::histories(&self.directory)?);
+            let Some(next) = route.after(self.segment) else { return Ok(()) };
+            let obsolete = route.obsolete(&present, next, capacity);
             obsolete.iter().try_for_each(|segment| spool::remove(&self.directory.join(segment.to_string())))?;
             let left = present.len() - obsolete.len();
             if left * 2 <= capacity && !is_held(&self.lock) {

@@ -1,5 +1,6 @@
 //! The background that fetches ahead.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -7,15 +8,16 @@ use std::time::Duration;
 
 use fs_err as fs;
 use pgark_postgres::control::ControlFile;
-use pgark_postgres::wal::name::{SegmentName, WalFileName};
+use pgark_postgres::wal::name::{SegmentName, Timeline, WalFileName};
 use pgark_repository::StanzaName;
 use pgark_system::clock::Stopwatch;
 use pgark_system::termination;
 
 use super::super::spool::{self, Spool, Trouble};
 use super::super::{AsyncSettings, GET_LOCK, acquire, spool_error};
-use super::window::{Next, Window, obsolete};
-use super::{FETCHING_SUFFIX, Note, ORIGIN_FILE, Origin, TAKEN_SUFFIX, clear, segments_in};
+use super::route::{self, Route};
+use super::window::{Next, Window};
+use super::{FETCHING_SUFFIX, Note, ORIGIN_FILE, Origin, TAKEN_SUFFIX, segments_in};
 use crate::archive_get::{self, get_from};
 use crate::archive_push::combine;
 use crate::error::Result;
@@ -66,8 +68,11 @@ pub fn run(settings: &BackgroundSettings) -> Result<()> {
     let spool = Spool::new(&settings.shared.spool_path, &settings.stanza);
     let directory = spool.incoming();
     spool.prepare_incoming().map_err(spool_error)?;
-    begin(&directory, &Origin::new(identity, &settings.repositories)).map_err(spool_error)?;
-    for segment in obsolete(&segments_in(&directory).map_err(spool_error)?, first, size, capacity) {
+    Origin::new(identity, &settings.repositories).adopt(&directory).map_err(spool_error)?;
+    remove_unfinished(&directory).map_err(spool_error)?;
+    let timelines = route::kept(&directory).map_err(spool_error)?;
+    let route = Route::past(first, size, route::histories(&directory).map_err(spool_error)?);
+    for segment in route.obsolete(&segments_in(&directory).map_err(spool_error)?, first, capacity) {
         spool::remove(&directory.join(segment.to_string())).map_err(spool_error)?;
     }
     tracing::info!("get WAL file(s) from archive, from {first} on");
@@ -75,9 +80,10 @@ pub fn run(settings: &BackgroundSettings) -> Result<()> {
         stanza: &settings.stanza,
         identity,
         directory,
+        timelines,
         sources: settings.repositories.iter().map(Source::new).collect(),
         course: Mutex::new(Course {
-            window: Window::new(first, size, capacity),
+            window: Window::new(first, route, capacity),
             waited_since: Stopwatch::start(),
             result: Ok(()),
         }),
@@ -93,24 +99,29 @@ pub fn run(settings: &BackgroundSettings) -> Result<()> {
     fetcher.course.into_inner().unwrap_or_else(PoisonError::into_inner).result
 }
 
-/// Makes the spool one of this origin, with nothing in it that an earlier background has left unfinished.
-fn begin(directory: &Path, origin: &Origin) -> std::io::Result<()> {
-    let place = directory.join(ORIGIN_FILE);
-    let found: Option<Origin> = spool::read(&place)?;
-    if found.is_none_or(|found| found.differs(origin).is_some()) {
-        clear(directory)?;
-        spool::write(&place, origin)?;
-    }
+/// Removes what an earlier background has left unfinished.
+fn remove_unfinished(directory: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let is_taken = name.ends_with(TAKEN_SUFFIX);
-        if name != ORIGIN_FILE && !is_taken && name.parse::<SegmentName>().is_err() {
+        let is_whole = matches!(name.parse(), Ok(WalFileName::Segment(_) | WalFileName::History(_)));
+        if name != ORIGIN_FILE && !is_whole && !name.ends_with(TAKEN_SUFFIX) {
             spool::remove(&entry.path())?;
         }
     }
     Ok(())
+}
+
+/// The segments that foregrounds are fetching themselves.
+fn taken_in(directory: &Path) -> std::io::Result<BTreeSet<SegmentName>> {
+    let mut taken = BTreeSet::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let segment = name.to_str().and_then(|name| name.strip_suffix(TAKEN_SUFFIX));
+        taken.extend(segment.and_then(|segment| segment.parse::<SegmentName>().ok()));
+    }
+    Ok(taken)
 }
 
 /// What the workers share.
@@ -118,6 +129,8 @@ struct Fetcher<'fetch> {
     stanza: &'fetch StanzaName,
     identity: Identity,
     directory: PathBuf,
+    /// The timelines by whose histories it goes.
+    timelines: BTreeSet<Timeline>,
     sources: Vec<Source<'fetch>>,
     course: Mutex<Course>,
 }
@@ -217,8 +230,13 @@ impl Fetcher<'_> {
 
     fn look(&self, course: &mut Course) -> std::io::Result<Next> {
         let present = segments_in(&self.directory)?;
-        let is_taken = |segment| self.directory.join(format!("{segment}{TAKEN_SUFFIX}")).exists();
-        Ok(course.window.next(&present, is_taken))
+        let taken = taken_in(&self.directory)?;
+        let is_left = taken.iter().any(|segment| course.window.route().is_left_by(*segment));
+        if is_left || route::kept(&self.directory)? != self.timelines {
+            // The next foreground starts another one, which goes where recovery goes.
+            course.window.leave();
+        }
+        Ok(course.window.next(&present, |segment| taken.contains(&segment)))
     }
 
     /// Whether one of the repositories has the segment, which is in the spool then.

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use pgark_postgres::wal::name::{SegmentName, SegmentSize};
+use pgark_postgres::wal::name::SegmentName;
+
+use super::route::Route;
 
 /// The segments that recovery is going to ask for, as far as there is room for them.
 #[derive(Debug)]
 pub(super) struct Window {
     /// The first that has not been looked at.
     next: Option<SegmentName>,
-    size: SegmentSize,
+    route: Route,
     capacity: usize,
     under_way: BTreeSet<SegmentName>,
 }
@@ -26,9 +28,14 @@ pub(super) enum Next {
 }
 
 impl Window {
-    /// Begins with the segment `first`; so many may be there or under way.
-    pub(super) fn new(first: SegmentName, size: SegmentSize, capacity: usize) -> Self {
-        Self { next: Some(first), size, capacity, under_way: BTreeSet::new() }
+    /// Begins with the segment `first` and goes on by `route`; so many may be there or under way.
+    pub(super) fn new(first: SegmentName, route: Route, capacity: usize) -> Self {
+        Self { next: Some(first), route, capacity, under_way: BTreeSet::new() }
+    }
+
+    /// The way that it goes.
+    pub(super) fn route(&self) -> &Route {
+        &self.route
     }
 
     /// What comes next, where these segments are there, and others are fetched by somebody else.
@@ -39,13 +46,13 @@ impl Window {
     ) -> Next {
         while let Some(segment) = self.next {
             if present.contains(&segment) || is_fetched_elsewhere(segment) {
-                self.next = segment.next(self.size);
+                self.next = self.route.after(segment);
                 continue;
             }
             if present.union(&self.under_way).count() >= self.capacity {
                 return Next::Full;
             }
-            self.next = segment.next(self.size);
+            self.next = self.route.after(segment);
             self.under_way.insert(segment);
             return Next::Fetch(segment);
         }
@@ -60,29 +67,19 @@ impl Window {
     /// Takes note that a segment is absent or can't be fetched: nothing after it is of use.
     pub(super) fn end(&mut self, segment: SegmentName) {
         self.under_way.remove(&segment);
+        self.leave();
+    }
+
+    /// Takes note that recovery does not go this way: nothing more of it is of use.
+    pub(super) fn leave(&mut self) {
         self.next = None;
     }
 }
 
-/// Of the segments that are there, those that a recovery which asks for `next` now is not going to ask for soon: older
-/// ones, those of other timelines, and those too far ahead.
-pub(super) fn obsolete(
-    present: &BTreeSet<SegmentName>,
-    next: SegmentName,
-    size: SegmentSize,
-    capacity: usize,
-) -> BTreeSet<SegmentName> {
-    let number = |segment: SegmentName| segment.number(size);
-    let Some(first) = number(next) else { return present.clone() };
-    let wanted = first..first.saturating_add(capacity as u64);
-    let is_wanted = |segment: &SegmentName| {
-        segment.timeline == next.timeline && number(*segment).is_some_and(|number| wanted.contains(&number))
-    };
-    present.iter().filter(|segment| !is_wanted(segment)).copied().collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use pgark_postgres::wal::name::SegmentSize;
+
     use super::*;
 
     fn segment(number: u32) -> SegmentName {
@@ -94,7 +91,8 @@ mod tests {
     }
 
     fn window(capacity: usize) -> Window {
-        Window::new(segment(0xFE), SegmentSize::DEFAULT, capacity)
+        let first = segment(0xFE);
+        Window::new(first, Route::past(first, SegmentSize::DEFAULT, []), capacity)
     }
 
     #[test]
@@ -129,15 +127,5 @@ mod tests {
         }
         window.end(segment(0xFE));
         assert_eq!(window.next(&BTreeSet::new(), |_| false), Next::Ended);
-    }
-
-    #[test]
-    fn what_recovery_does_not_ask_for_is_obsolete() {
-        let other: SegmentName = "000000020000000000000006".parse().unwrap();
-        let mut present = segments(&[3, 4, 5, 6, 7, 8]);
-        present.insert(other);
-        let mut expected = segments(&[3, 4, 8]);
-        expected.insert(other);
-        assert_eq!(obsolete(&present, segment(5), SegmentSize::DEFAULT, 3), expected);
     }
 }
