@@ -21,7 +21,7 @@ clusters for a later run and measures nothing, so that the machine need be at re
   --garage PROGRAM        the S3 server
   --haproxy PROGRAM       the TLS proxy in front of it (haproxy)
   --group NAME            measure only this; may be repeated: mixed-disk files-disk wal-disk mixed-s3 files-s3 wal-s3
-                          wal-async-s3 changes-disk
+                          wal-async-s3 wal-many-s3 changes-disk
   --quick                 a tenth of the data, one repetition
   --repetitions N         how often each command is measured (3)
   --directory DIRECTORY   work there and keep the clusters for the next run; without it everything is temporary

@@ -47,7 +47,9 @@ impl Bench {
         match group.data {
             Data::Mixed | Data::Files => ClusterGroup::new(self, &dataset, &cluster, group.storage, recorder).measure(),
             Data::Wal => ArchiveGroup::new(self, &dataset, &cluster, group.storage, recorder).measure(),
-            Data::WalQueue => QueueGroup::new(self, &dataset, &cluster, group.storage, recorder).measure(),
+            Data::WalQueue | Data::WalMany => {
+                QueueGroup::new(self, &dataset, &cluster, group.storage, recorder).measure()
+            }
             Data::Changes => ChangeGroup::new(self, &mut dataset, &cluster, group.storage, recorder).measure(),
         }
     }
@@ -71,7 +73,7 @@ impl Bench {
     fn conditions(&self, dataset: &Dataset, group: Group) -> io::Result<Conditions> {
         let version = |peer| self.tools.iter().find(|tool| tool.peer == peer).map(|tool| tool.version.clone());
         let data = match group.data {
-            Data::Wal | Data::WalQueue => files::extent_of(&dataset.segments()?)?,
+            Data::Wal | Data::WalQueue | Data::WalMany => files::extent_of(&dataset.segments()?)?,
             Data::Mixed | Data::Files | Data::Changes => files::extent(&dataset.relations())?,
         };
         Ok(Conditions {

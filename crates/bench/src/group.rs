@@ -17,10 +17,14 @@ pub(crate) enum Data {
     /// Many segments of WAL that wait to be archived.
     #[serde(rename = "wal-async")]
     WalQueue,
+    /// Thousands of small segments of WAL that wait to be archived.
+    #[serde(rename = "wal-many")]
+    WalMany,
 }
 
 impl Data {
-    pub(crate) const ALL: [Self; 5] = [Self::Mixed, Self::Files, Self::Wal, Self::Changes, Self::WalQueue];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Mixed, Self::Files, Self::Wal, Self::Changes, Self::WalQueue, Self::WalMany];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -29,6 +33,7 @@ impl Data {
             Self::Wal => "wal",
             Self::Changes => "changes",
             Self::WalQueue => "wal-async",
+            Self::WalMany => "wal-many",
         }
     }
 }
@@ -65,7 +70,10 @@ impl Group {
     pub(crate) fn all() -> Vec<Self> {
         let groups = Storage::ALL.iter().flat_map(|&storage| Data::ALL.map(|data| Self { data, storage }));
         let is_measured = |group: &Self| {
-            !matches!((group.data, group.storage), (Data::Changes, Storage::S3) | (Data::WalQueue, Storage::Disk))
+            !matches!(
+                (group.data, group.storage),
+                (Data::Changes, Storage::S3) | (Data::WalQueue | Data::WalMany, Storage::Disk)
+            )
         };
         groups.filter(is_measured).collect()
     }
@@ -156,7 +164,7 @@ mod tests {
 
     #[test]
     fn every_group_is_found_by_its_name() {
-        assert_eq!(Group::all().len(), 8);
+        assert_eq!(Group::all().len(), 9);
         for group in Group::all() {
             assert_eq!(Group::parse(&group.name()), Ok(group));
         }

@@ -106,12 +106,12 @@ fn content(data: Data, cluster: &Cluster) -> String {
         Data::Mixed | Data::Changes => mixed::content(cluster),
         Data::Files => files::content(cluster),
         // Segments are compared byte by byte.
-        Data::Wal | Data::WalQueue => String::new(),
+        Data::Wal | Data::WalQueue | Data::WalMany => String::new(),
     }
 }
 
 fn build(data: Data, quick: bool, server: &Server, directory: &Path) -> io::Result<String> {
-    let fresh = Cluster::builder(server).create();
+    let fresh = Cluster::builder(server).wal_segment_size_mib(wal::segment_size_mib(data)).create();
     let target = data_directory(directory);
     run(Command::new("mv").arg(fresh.data_directory()).arg(&target)).expect_success();
     let mut cluster = Cluster::adopt(server, &target);
@@ -120,7 +120,7 @@ fn build(data: Data, quick: bool, server: &Server, directory: &Path) -> io::Resu
     match data {
         Data::Mixed | Data::Changes => mixed::load(&cluster, quick)?,
         Data::Files => files::load(&cluster, quick),
-        Data::Wal | Data::WalQueue => wal::load(&mut cluster, directory, wal::count(data, quick))?,
+        Data::Wal | Data::WalQueue | Data::WalMany => wal::load(&mut cluster, directory, data, quick)?,
     }
     let content = content(data, &cluster);
     cluster.sql("checkpoint");

@@ -40,6 +40,7 @@ fn heading(result: &GroupResult) -> String {
         Data::Wal => "WAL",
         Data::Changes => "rows, JSON and vectors, some of which change",
         Data::WalQueue => "WAL that waits",
+        Data::WalMany => "WAL that waits in many small segments",
     };
     let place = match result.group.storage {
         Storage::Disk => "local disk",
