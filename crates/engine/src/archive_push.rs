@@ -14,7 +14,7 @@ use pgark_postgres::wal::reader::{SegmentHeader, SegmentReader, WalEnd};
 use pgark_postgres::wal::segment::{SegmentAnalysis, analyse};
 use pgark_repository::StanzaName;
 use pgark_repository::container::WriteOptions;
-use pgark_repository::wal::{Stored, WalDocument};
+use pgark_repository::wal::{SentSegment, Stored, WalDocument};
 use pgark_system::{memory, termination};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -78,6 +78,11 @@ impl WalFile {
             analysis.encode()
         })
     }
+
+    /// The memory that the file was read into.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
 }
 
 /// Pushes the file to every repository. Each gets it whatever becomes of the others, and all must have it for success.
@@ -102,7 +107,7 @@ pub fn run(settings: &ArchivePushSettings) -> Result<()> {
         // Repositories are opened while the file is read, and its records are read while it is compressed.
         let opening = settings.repositories.iter().map(|to| (to.key, scope.spawn(|| to.open_for(&settings.stanza))));
         let opening: Vec<_> = opening.collect();
-        let file = Arc::new(read(&path, settings.header_check)?);
+        let file = Arc::new(read(&path, settings.header_check, Vec::new())?);
         let same_file = Arc::clone(&file);
         scope.spawn(move || same_file.analysis().len());
         for (key, opening) in opening {
@@ -166,13 +171,13 @@ pub(crate) fn drop_warning(name: WalFileName, queue_max: u64, whose: &str) -> St
     )
 }
 
-/// Reads a WAL file, and checks with `header_check` that it looks like one.
+/// Reads a WAL file, into `buffer` if it is large enough, and checks with `header_check` that it looks like one.
 ///
 /// # Errors
 /// [`ErrorKind::FileInvalid`]; or what the file system says.
-pub(crate) fn read(path: &Path, header_check: bool) -> Result<WalFile> {
+pub(crate) fn read(path: &Path, header_check: bool, buffer: Vec<u8>) -> Result<WalFile> {
     let name = name_of(path)?;
-    let bytes = read_all(path)?;
+    let bytes = read_all(path, buffer)?;
     let is_segment = matches!(name, WalFileName::Segment(_) | WalFileName::Partial(_));
     let header = match SegmentReader::new(&bytes) {
         _ if !is_segment => None,
@@ -188,13 +193,17 @@ pub(crate) fn read(path: &Path, header_check: bool) -> Result<WalFile> {
     Ok(WalFile { name, bytes, header, analysis: OnceLock::new() })
 }
 
-fn read_all(path: &Path) -> Result<Vec<u8>> {
+fn read_all(path: &Path, mut buffer: Vec<u8>) -> Result<Vec<u8>> {
     let mut file = fs::File::open(path)?;
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
     // As much as a segment can have at most; a file that says it is longer is read all the same.
-    let mut bytes = memory::buffer(length.min(SEGMENT_BYTES_MAX));
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let capacity = length.min(SEGMENT_BYTES_MAX);
+    buffer.clear();
+    if buffer.capacity() < capacity {
+        buffer = memory::buffer(capacity);
+    }
+    file.read_to_end(&mut buffer)?;
+    Ok(buffer)
 }
 
 /// A server archives a segment when it is full or was switched. One whose WAL ends early was damaged on its way to us: it
@@ -217,19 +226,62 @@ fn warn_of_damage(segment: SegmentName, analysis: &SegmentAnalysis) {
 /// # Errors
 /// As [`run`].
 pub(crate) fn push(settings: &PushSettings, file: &WalFile, repository: &OpenRepository, workers: usize) -> Result<()> {
-    let stanza = Stanza::open(repository, &settings.stanza)?;
-    let stored = store(settings, file, &stanza, workers)?;
-    let (name, key) = (file.name, repository.key);
-    match stored {
-        Stored::New => tracing::info!("pushed WAL file '{name}' to the repo{key} archive"),
-        Stored::Already => tracing::warn!(
-            "WAL file '{name}' already exists in the repo{key} archive with the same checksum\nHINT: this is valid in some recovery scenarios but may also indicate a problem"
-        ),
-    }
-    Ok(())
+    send(settings, file, repository, workers)?.finish()
 }
 
-fn store(settings: &PushSettings, file: &WalFile, stanza: &Stanza<'_>, workers: usize) -> Result<Stored> {
+/// A WAL file that a repository was handed.
+pub(crate) struct Sent<'repository> {
+    name: WalFileName,
+    /// Which of the repositories it is.
+    key: u32,
+    progress: Progress<'repository>,
+}
+
+enum Progress<'repository> {
+    UnderWay(SentSegment<'repository>),
+    Ended(pgark_repository::Result<Stored>),
+}
+
+impl Sent<'_> {
+    /// Waits until the repository has the file: it is durable there on return.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub(crate) fn finish(self) -> Result<()> {
+        let (name, key) = (self.name, self.key);
+        let stored = match self.progress {
+            Progress::UnderWay(segment) => segment.finish(),
+            Progress::Ended(stored) => stored,
+        };
+        match stored {
+            Ok(Stored::New) => tracing::info!("pushed WAL file '{name}' to the repo{key} archive"),
+            Ok(Stored::Already) => tracing::warn!(
+                "WAL file '{name}' already exists in the repo{key} archive with the same checksum\nHINT: this is valid in some recovery scenarios but may also indicate a problem"
+            ),
+            Err(pgark_repository::Error::Conflict { .. }) => {
+                let message =
+                    format!("WAL file '{name}' already exists in the repo{key} archive with a different checksum");
+                return Err(Error::new(ErrorKind::ArchiveDuplicate, message)
+                    .hint("check that no other cluster archives to the same stanza"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}
+
+/// Hands a file to one repository, compressed by so many workers. What is left is to wait for it, without the file:
+/// [`Sent::finish`].
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn send<'repository>(
+    settings: &PushSettings,
+    file: &WalFile,
+    repository: &'repository OpenRepository,
+    workers: usize,
+) -> Result<Sent<'repository>> {
+    let stanza = Stanza::open(repository, &settings.stanza)?;
     let cluster = match &file.header {
         Some(header) => {
             let identity = Identity { version: header.version, system_id: header.system_id };
@@ -240,28 +292,24 @@ fn store(settings: &PushSettings, file: &WalFile, stanza: &Stanza<'_>, workers: 
     };
     let archive = stanza.archive(cluster);
     let name = file.name.to_string();
-    let result = match file.name {
+    let progress = match file.name {
         WalFileName::Segment(segment) | WalFileName::Partial(segment) => {
             let document = WalDocument {
                 version: cluster.version.clone(),
                 system_id: cluster.system_id.clone(),
                 timeline: segment.timeline.0,
-                segment: name.clone(),
+                segment: name,
                 size: file.bytes.len() as u64,
                 hash: String::new(),
             };
-            archive.store_segment(&document, &file.bytes, || file.analysis().to_vec(), settings.write, workers)
+            let analysis = || file.analysis().to_vec();
+            Progress::UnderWay(archive.send_segment(&document, &file.bytes, analysis, settings.write, workers)?)
         }
-        WalFileName::History(_) | WalFileName::BackupHistory { .. } => archive.store_history(&name, &file.bytes),
+        WalFileName::History(_) | WalFileName::BackupHistory { .. } => {
+            Progress::Ended(archive.store_history(&name, &file.bytes))
+        }
     };
-    result.map_err(|error| match error {
-        pgark_repository::Error::Conflict { .. } => Error::new(
-            ErrorKind::ArchiveDuplicate,
-            format!("WAL file '{name}' already exists in the repo{} archive with a different checksum", stanza.key()),
-        )
-        .hint("check that no other cluster archives to the same stanza"),
-        error => error.into(),
-    })
+    Ok(Sent { name: file.name, key: repository.key, progress })
 }
 
 /// One error that stands for those of several repositories.

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::OnceLock;
 use std::thread;
 
-use pgark_storage::{EntryKind, ErrorKind, Key, PutMode};
+use pgark_storage::{EntryKind, ErrorKind, Key, ObjectWriter, PutMode};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Compression;
@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::inventory;
 use crate::names::{self, ArchiveId, StanzaName};
 use crate::repository::{Repository, hexadecimal};
+use crate::vault::{Hash, Vault};
 
 /// Bytes of the segment in each block.
 const DATA_BLOCK_BYTES: usize = 1 << 20;
@@ -38,7 +39,7 @@ pub struct WalDocument {
     pub segment: String,
     /// Its length in bytes.
     pub size: u64,
-    /// The hash of all its bytes, 64 hexadecimal digits; [`Archive::store_segment`] fills it in.
+    /// The hash of all its bytes, 64 hexadecimal digits; [`Archive::send_segment`] fills it in.
     pub hash: String,
 }
 
@@ -77,12 +78,8 @@ impl<'repository> Archive<'repository> {
 
     /// Puts a segment into the archive. It is durable on return.
     ///
-    /// `analysis` gives what its records say, in the encoding that the `postgres` crate gives it; nothing if it could not
-    /// be read. It is asked when the bytes are stored, so that they can be read by another thread meanwhile. So many
-    /// `workers` compress at once.
-    ///
     /// # Errors
-    /// [`Error::Conflict`] where the archive has other content under this name; or the storage's error.
+    /// As [`Archive::send_segment`] and [`SentSegment::finish`].
     pub fn store_segment(
         &self,
         document: &WalDocument,
@@ -91,45 +88,69 @@ impl<'repository> Archive<'repository> {
         options: WriteOptions,
         workers: usize,
     ) -> Result<Stored> {
-        self.repository.check_writable()?;
-        let name = names::wal_file(&self.stanza, &self.id, &document.segment)?;
-        let complete = OnceLock::new();
-        let document = || {
-            let hash = || hexadecimal(&self.repository.vault().hash(bytes));
-            complete.get_or_init(|| WalDocument { hash: hash(), ..document.clone() })
-        };
-        thread::scope(|scope| {
-            // All of it is hashed while its blocks are compressed. Who needs the hash sooner waits.
-            scope.spawn(|| document().size);
-            // Creating finds out by itself whether the segment is there already, which is rare.
-            match self.write_segment(&name, document, bytes, analysis, options, workers) {
-                Ok(()) => Ok(Stored::New),
-                // Another process was quicker, or our own first attempt took effect though it seemed to fail.
-                Err(Error::Storage(error)) if error.kind() == ErrorKind::AlreadyExists => {
-                    self.existing(&name, document())?.ok_or_else(|| error.into())
-                }
-                Err(error) => Err(error),
-            }
-        })
+        self.send_segment(document, bytes, analysis, options, workers)?.finish()
     }
 
-    fn write_segment<'document>(
+    /// Compresses a segment and hands it to the storage. It is in the archive when [`SentSegment::finish`] says so, and
+    /// not before: that waits for the storage, and needs the segment's bytes no more.
+    ///
+    /// `analysis` gives what its records say, in the encoding that the `postgres` crate gives it; nothing if it could not
+    /// be read. It is asked when the bytes are stored, so that they can be read by another thread meanwhile. So many
+    /// `workers` compress at once.
+    ///
+    /// # Errors
+    /// The storage's error.
+    pub fn send_segment(
         &self,
-        name: &Key,
-        document: impl FnOnce() -> &'document WalDocument,
+        document: &WalDocument,
         bytes: &[u8],
         analysis: impl FnOnce() -> Vec<u8>,
         options: WriteOptions,
         workers: usize,
-    ) -> Result<()> {
+    ) -> Result<SentSegment<'repository>> {
+        self.repository.check_writable()?;
+        let name = names::wal_file(&self.stanza, &self.id, &document.segment)?;
+        let segment = Segment { vault: self.repository.vault(), document, bytes, hash: OnceLock::new() };
+        let written = thread::scope(|scope| {
+            // Where several threads compress, another one hashes all of it meanwhile. Who needs the hash sooner waits.
+            if workers > 1 {
+                scope.spawn(|| segment.hash().len());
+            }
+            self.write_segment(&name, &segment, analysis, options, workers)
+        });
+        let sink = match written {
+            Ok(sink) => Ok(sink),
+            Err(Error::Storage(error)) if error.kind() == ErrorKind::AlreadyExists => Err(error),
+            Err(error) => return Err(error),
+        };
+        Ok(SentSegment { archive: self.clone(), document: segment.document(), name, sink })
+    }
+
+    fn write_segment(
+        &self,
+        name: &Key,
+        segment: &Segment<'_>,
+        analysis: impl FnOnce() -> Vec<u8>,
+        options: WriteOptions,
+        workers: usize,
+    ) -> Result<Box<dyn ObjectWriter>> {
         let sink = self.repository.storage().create(name)?;
         let mut writer = ContainerWriter::new(self.repository.vault(), ObjectKind::Wal, name.clone(), options, sink)?;
-        let blocks: Vec<&[u8]> = bytes.chunks(DATA_BLOCK_BYTES).collect();
-        writer.append_all(BlockKind::WalData, &blocks, workers)?;
+        let blocks: Vec<&[u8]> = segment.bytes.chunks(DATA_BLOCK_BYTES).collect();
+        if workers > 1 {
+            writer.append_all(BlockKind::WalData, &blocks, workers)?;
+        } else {
+            // What was just compressed is in the processor's cache still.
+            let mut hasher = segment.vault.hasher();
+            for block in blocks {
+                writer.append(BlockKind::WalData, block)?;
+                hasher.update(block);
+            }
+            segment.hash.get_or_init(|| *hasher.finalize().as_bytes());
+        }
         writer.append(BlockKind::WalAnalysis, &analysis())?;
-        writer.append(BlockKind::Document, &to_json(name, document())?)?;
-        let (sink, _) = writer.finish()?;
-        Ok(sink.finish()?)
+        writer.append(BlockKind::Document, &to_json(name, &segment.document())?)?;
+        Ok(writer.finish()?.0)
     }
 
     /// What is stored under the name already, if anything. It counts only if all of it can be read and it is durable: a
@@ -266,6 +287,54 @@ impl<'repository> Archive<'repository> {
         let name = names::wal_directory(&self.stanza, &self.id, directory)?;
         let entries = self.repository.storage().list_directory(Some(&name))?;
         Ok(entries.into_iter().map(|entry| entry.name).collect())
+    }
+}
+
+/// A segment on its way to the storage.
+struct Segment<'segment> {
+    vault: &'segment Vault,
+    /// Without the hash.
+    document: &'segment WalDocument,
+    bytes: &'segment [u8],
+    hash: OnceLock<Hash>,
+}
+
+impl Segment<'_> {
+    /// The hash of all bytes.
+    fn hash(&self) -> &Hash {
+        self.hash.get_or_init(|| self.vault.hash(self.bytes))
+    }
+
+    fn document(&self) -> WalDocument {
+        WalDocument { hash: hexadecimal(self.hash()), ..self.document.clone() }
+    }
+}
+
+/// A segment that the storage was handed.
+#[derive(Debug)]
+pub struct SentSegment<'repository> {
+    archive: Archive<'repository>,
+    name: Key,
+    document: WalDocument,
+    /// What makes it appear, or how the storage said that the name is taken.
+    sink: std::result::Result<Box<dyn ObjectWriter>, pgark_storage::Error>,
+}
+
+impl SentSegment<'_> {
+    /// Waits until the segment is in the archive: it is durable on return.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where the archive has other content under this name; or the storage's error.
+    pub fn finish(self) -> Result<Stored> {
+        // Creating finds out by itself whether the segment is there already, which is rare.
+        match self.sink.and_then(ObjectWriter::finish) {
+            Ok(()) => Ok(Stored::New),
+            // Another process was quicker, or our own first attempt took effect though it seemed to fail.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                self.archive.existing(&self.name, &self.document)?.ok_or_else(|| error.into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

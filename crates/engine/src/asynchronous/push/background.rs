@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use pgark_postgres::wal::name::WalFileName;
 use pgark_system::clock::Stopwatch;
 use pgark_system::termination;
@@ -19,6 +19,9 @@ use crate::archive_push::{self, PushSettings, WalFile, combine, drop_warning, re
 use crate::control::{ControlSettings, ensure_not_stopped};
 use crate::error::{Error, ErrorKind, Result};
 use crate::stanza::{OpenRepository, RepositorySettings};
+
+/// How many files each worker may have under way: while the storage takes its time for one, it compresses another.
+const FILES_OF_A_WORKER: usize = 2;
 
 /// How often it is looked for files that have become ready.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
@@ -63,23 +66,25 @@ fn push_all(settings: &BackgroundSettings, spool: &Spool) -> Result<()> {
         directory: &settings.wal_directory,
         header_check: settings.push.header_check,
         open: Mutex::default(),
+        spare: Mutex::default(),
     };
     let lanes: Vec<Lane<'_>> =
         settings.push.repositories.iter().map(|repository| Lane::new(&settings.push, repository, &files)).collect();
     let workers = settings.push.workers.max(1);
+    let under_way = workers * FILES_OF_A_WORKER;
     thread::scope(|scope| {
         let (sender, events) = unbounded();
         let mut jobs = Vec::new();
         for (number, lane) in lanes.iter().enumerate() {
             let (give, take) = unbounded();
             jobs.push(give);
-            for worker in 1..=workers {
+            for worker in 1..=under_way {
                 let (take, sender) = (take.clone(), sender.clone());
-                let name = format!("P{:02}", number * workers + worker);
+                let name = format!("P{:02}", number * under_way + worker);
                 thread::Builder::new().name(name).spawn_scoped(scope, move || lane.work(number, &take, &sender))?;
             }
         }
-        let queue = Queue::new(lanes.len(), workers, settings.batch_size);
+        let queue = Queue::new(lanes.len(), workers, under_way, settings.batch_size);
         let mut course = Course {
             settings,
             spool,
@@ -112,6 +117,7 @@ struct Lane<'push> {
     repository: &'push RepositorySettings,
     files: &'push OpenFiles<'push>,
     opened: Mutex<Option<Arc<OpenRepository>>>,
+    turns: Turns,
 }
 
 impl<'push> Lane<'push> {
@@ -120,7 +126,7 @@ impl<'push> Lane<'push> {
         repository: &'push RepositorySettings,
         files: &'push OpenFiles<'push>,
     ) -> Self {
-        Self { settings, repository, files, opened: Mutex::new(None) }
+        Self { settings, repository, files, opened: Mutex::new(None), turns: Turns::new(settings.workers.max(1)) }
     }
 
     fn work(&self, lane: usize, jobs: &Receiver<Job>, events: &Sender<Event>) {
@@ -134,15 +140,19 @@ impl<'push> Lane<'push> {
     }
 
     fn push(&self, job: Job) -> Result<(), Failure> {
+        let turn = self.turns.wait();
         let file = self.files.read(job.name).map_err(|error| Failure { outcome: Outcome::FileFailed, error })?;
         let pushed = self.open().and_then(|repository| {
-            thread::scope(|scope| {
+            let sent = thread::scope(|scope| {
                 // Its records are read while it is compressed, where a worker has more than one thread for it.
                 if job.compressing > 1 {
                     scope.spawn(|| file.analysis().len());
                 }
-                archive_push::push(self.settings, &file, &repository, job.compressing)
-            })
+                archive_push::send(self.settings, &file, &repository, job.compressing)
+            });
+            self.files.close(file);
+            drop(turn);
+            sent?.finish()
         });
         pushed.map_err(|error| {
             let outcome = outcome_of(error.kind());
@@ -178,11 +188,45 @@ fn worker_failed(name: WalFileName) -> Failure {
     Failure { outcome: Outcome::RepositoryFailed, error: Error::new(ErrorKind::Runtime, message) }
 }
 
+/// Turns to compress a file, of which there are so many at once.
+struct Turns {
+    free: Receiver<()>,
+    give_back: Sender<()>,
+}
+
+/// A turn, which ends with this value.
+struct Turn<'turns>(&'turns Sender<()>);
+
+impl Turns {
+    fn new(count: usize) -> Self {
+        let (give_back, free) = bounded(count);
+        for _ in 0..count {
+            // There is room for all of them.
+            let _taken = give_back.try_send(());
+        }
+        Self { free, give_back }
+    }
+
+    fn wait(&self) -> Turn<'_> {
+        // It fails only where nobody could give one back.
+        let _given = self.free.recv();
+        Turn(&self.give_back)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let _taken = self.0.try_send(());
+    }
+}
+
 /// The WAL files that are being pushed: lanes that are at the same one read it once.
 struct OpenFiles<'push> {
     directory: &'push Path,
     header_check: bool,
     open: Mutex<BTreeMap<WalFileName, Weak<WalFile>>>,
+    /// The memory of files that are done with, for those that come next: new memory costs more than filling it.
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 impl OpenFiles<'_> {
@@ -191,7 +235,8 @@ impl OpenFiles<'_> {
         if let Some(file) = known(&self.open.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(file);
         }
-        let file = Arc::new(archive_push::read(&self.directory.join(name.to_string()), self.header_check)?);
+        let buffer = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let file = Arc::new(archive_push::read(&self.directory.join(name.to_string()), self.header_check, buffer)?);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Another lane may have been quicker.
         if let Some(file) = known(&open) {
@@ -200,6 +245,13 @@ impl OpenFiles<'_> {
         open.retain(|_, file| file.strong_count() > 0);
         open.insert(name, Arc::downgrade(&file));
         Ok(file)
+    }
+
+    /// Takes back a file of which all bytes are on their way.
+    fn close(&self, file: Arc<WalFile>) {
+        if let Some(file) = Arc::into_inner(file) {
+            self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(file.into_buffer());
+        }
     }
 }
 

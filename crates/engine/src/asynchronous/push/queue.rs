@@ -16,6 +16,8 @@ pub(super) struct Queue {
     lanes: Vec<Lane>,
     /// Workers of each lane.
     workers: usize,
+    /// How many files each lane may have under way.
+    at_once: usize,
     /// Bytes that may be begun still.
     budget: u64,
 }
@@ -67,11 +69,11 @@ pub(super) enum Outcome {
 }
 
 impl Queue {
-    /// An empty queue with so many lanes of so many workers each, which begins with no more files when it has begun with
-    /// `budget` bytes.
-    pub(super) fn new(lanes: usize, workers: usize, budget: u64) -> Self {
+    /// An empty queue with so many lanes of so many workers each, which have `at_once` files under way together. It begins
+    /// with no more files when it has begun with `budget` bytes.
+    pub(super) fn new(lanes: usize, workers: usize, at_once: usize, budget: u64) -> Self {
         let lanes = (0..lanes).map(|_| Lane::default()).collect();
-        Self { files: BTreeMap::new(), lanes, workers: workers.max(1), budget }
+        Self { files: BTreeMap::new(), lanes, workers: workers.max(1), at_once: at_once.max(1), budget }
     }
 
     /// Whether the file is known.
@@ -108,13 +110,13 @@ impl Queue {
         self.files.get(&Turn::of(name)).is_some_and(|file| file.settled.len() == self.lanes.len())
     }
 
-    /// What a lane is to do next, if there is anything and a worker of it is free.
+    /// What a lane is to do next, if there is anything and it may have more under way.
     pub(super) fn next(&mut self, lane: usize, now: Duration) -> Option<Job> {
-        let (workers, budget) = (self.workers, self.budget);
+        let (workers, at_once, budget) = (self.workers, self.at_once, self.budget);
         let lane = self.lanes.get_mut(lane)?;
         // One that has failed is tried with one file first.
         let allowed = match lane.failed_at {
-            None => workers,
+            None => at_once,
             Some(failed_at) => usize::from(now >= failed_at + PAUSE),
         };
         if lane.under_way.len() >= allowed {
@@ -131,8 +133,8 @@ impl Queue {
         }
         lane.waiting.remove(&turn);
         lane.under_way.insert(turn);
-        let at_once = workers.min(lane.under_way.len() + lane.waiting.len());
-        Some(Job { name: turn.1, compressing: workers / at_once })
+        let files = workers.min(lane.under_way.len() + lane.waiting.len());
+        Some(Job { name: turn.1, compressing: workers / files })
     }
 
     /// Takes note of what became of a job.
@@ -216,7 +218,7 @@ mod tests {
     }
 
     fn queue(lanes: usize, workers: usize, files: u32) -> Queue {
-        let mut queue = Queue::new(lanes, workers, u64::MAX);
+        let mut queue = Queue::new(lanes, workers, workers, u64::MAX);
         (1..=files).for_each(|number| queue.add(segment(number), SIZE, BTreeSet::new()));
         queue
     }
@@ -240,6 +242,18 @@ mod tests {
     fn workers_that_have_no_file_of_their_own_compress_with_the_others() {
         let compressing = |files| queue(1, 8, files).next(0, START).unwrap().compressing;
         assert_eq!([1, 2, 3, 8, 100].map(compressing), [8, 4, 2, 1, 1]);
+    }
+
+    #[test]
+    fn more_files_may_be_under_way_than_are_compressed() {
+        let mut queue = Queue::new(1, 2, 4, u64::MAX);
+        (1..=5).for_each(|number| queue.add(segment(number), SIZE, BTreeSet::new()));
+        let jobs: Vec<_> = std::iter::from_fn(|| queue.next(0, START)).collect();
+        assert_eq!(jobs.iter().map(|job| job.name).collect::<Vec<_>>(), [1, 2, 3, 4].map(segment));
+        assert!(jobs.iter().all(|job| job.compressing == 1));
+        // One that has failed is tried with one file first.
+        (1..=4).for_each(|number| queue.note(0, segment(number), Outcome::RepositoryFailed, START));
+        assert_eq!(names(&mut queue, 0, PAUSE), [segment(1).to_string()]);
     }
 
     #[test]
@@ -285,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_budget_ends_a_run_but_not_before_one_file() {
-        let mut queue = Queue::new(2, 4, SIZE + 1);
+        let mut queue = Queue::new(2, 4, 4, SIZE + 1);
         (1..=5).for_each(|number| queue.add(segment(number), SIZE, BTreeSet::new()));
         assert_eq!(names(&mut queue, 0, START).len(), 2);
         // What one lane has begun, the other may still do.
@@ -296,7 +310,7 @@ mod tests {
             }
         }
         assert!(queue.is_at_rest(START));
-        let mut small = Queue::new(1, 4, 1);
+        let mut small = Queue::new(1, 4, 4, 1);
         small.add(segment(1), SIZE, BTreeSet::new());
         assert_eq!(names(&mut small, 0, START).len(), 1);
     }
@@ -327,7 +341,7 @@ mod tests {
         queue.add(segment(11), SIZE, BTreeSet::new());
         assert_eq!(queue.drop_excess(SIZE), []);
         // One that fails again and again holds up all that come after it.
-        let mut queue = Queue::new(1, 8, u64::MAX);
+        let mut queue = Queue::new(1, 8, 8, u64::MAX);
         queue.add(segment(1), SIZE, BTreeSet::new());
         (2..=10).for_each(|number| queue.add(segment(number), SIZE, BTreeSet::from([0])));
         assert_eq!(queue.drop_excess(5 * SIZE), [(segment(1), BTreeSet::from([0]))]);
