@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::{Arg, ValueExt};
 
@@ -20,6 +21,7 @@ clusters for a later run and measures nothing, so that the machine need be at re
   --pgbackrest PROGRAM    the pgBackRest to measure against
   --garage PROGRAM        the S3 server
   --haproxy PROGRAM       the TLS proxy in front of it (haproxy)
+  --latency MILLISECONDS  by so much the proxy holds up each request, as a network and a distant service would (0)
   --group NAME            measure only this; may be repeated: mixed-disk files-disk wal-disk mixed-s3 files-s3 wal-s3
                           wal-async-s3 wal-many-s3 changes-disk
   --quick                 a tenth of the data, one repetition
@@ -44,6 +46,7 @@ pub(crate) struct RunRequest {
     pub(crate) pgbackrest: Option<PathBuf>,
     pub(crate) garage: Option<PathBuf>,
     pub(crate) haproxy: PathBuf,
+    pub(crate) latency: Duration,
     pub(crate) groups: Vec<Group>,
     pub(crate) quick: bool,
     pub(crate) repetitions: usize,
@@ -63,6 +66,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Req
         pgbackrest: None,
         garage: None,
         haproxy: "haproxy".into(),
+        latency: Duration::ZERO,
         groups: Vec::new(),
         quick: false,
         repetitions: 0,
@@ -78,6 +82,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Req
             Arg::Long("pgbackrest") => run.pgbackrest = Some(parser.value()?.into()),
             Arg::Long("garage") => run.garage = Some(parser.value()?.into()),
             Arg::Long("haproxy") => run.haproxy = parser.value()?.into(),
+            Arg::Long("latency") => run.latency = Duration::from_millis(parser.value()?.parse()?),
             Arg::Long("group") => run.groups.push(parser.value()?.parse_with(Group::parse)?),
             Arg::Long("quick") => run.quick = true,
             Arg::Long("repetitions") => repetitions = Some(parser.value()?.parse()?),
@@ -123,6 +128,7 @@ mod tests {
         assert_eq!(run("--pgark p").repetitions, 3);
         assert_eq!(run("run --quick --pgark p").repetitions, 1);
         assert_eq!(run("--quick --repetitions=5 --pgark p").repetitions, 5);
+        assert_eq!(run("--pgark p --latency 20").latency, Duration::from_millis(20));
         assert_eq!(run("--pgark p --group wal-disk").groups, [Group { data: Data::Wal, storage: Storage::Disk }]);
     }
 
@@ -136,7 +142,14 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        for line in ["", "dance", "--pgark p --group moon-disk", "--pgark p --repetitions many", "--pgark p --fast"] {
+        for line in [
+            "",
+            "dance",
+            "--pgark p --group moon-disk",
+            "--pgark p --repetitions many",
+            "--pgark p --latency -1",
+            "--pgark p --fast",
+        ] {
             assert!(request(line).is_err(), "{line}");
         }
     }

@@ -70,6 +70,11 @@ impl Bench {
         durable::sync_file_system(&self.work)
     }
 
+    fn latency_milliseconds(&self, storage: Storage) -> u64 {
+        let latency = self.object_store.as_ref().filter(|_| storage == Storage::S3).map(|programs| programs.latency);
+        latency.and_then(|latency| u64::try_from(latency.as_millis()).ok()).unwrap_or_default()
+    }
+
     fn conditions(&self, dataset: &Dataset, group: Group) -> io::Result<Conditions> {
         let version = |peer| self.tools.iter().find(|tool| tool.peer == peer).map(|tool| tool.version.clone());
         let data = match group.data {
@@ -83,6 +88,7 @@ impl Bench {
             pgark: version(Peer::Pgark).unwrap_or_default(),
             pgbackrest: version(Peer::PgBackRest),
             garage: self.object_store.as_ref().filter(|_| group.storage == Storage::S3).map(Programs::garage_version),
+            latency_milliseconds: self.latency_milliseconds(group.storage),
             data,
         })
     }

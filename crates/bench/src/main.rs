@@ -81,7 +81,11 @@ fn run(request: &RunRequest) -> io::Result<()> {
     let bench = Bench {
         server: Server::get(SERVER_MAJOR),
         tools: install_tools(request, &work)?,
-        object_store: request.garage.clone().map(|garage| Programs { garage, haproxy: request.haproxy.clone() }),
+        object_store: request.garage.clone().map(|garage| Programs {
+            garage,
+            haproxy: request.haproxy.clone(),
+            latency: request.latency,
+        }),
         datasets,
         work,
         quick: request.quick,

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use fs_err as fs;
 use pgark_system::random;
@@ -15,6 +16,8 @@ use crate::measure::Traffic;
 
 const BUCKET: &str = "bench";
 const REGION: &str = "garage";
+/// How the proxy is taught to hold up requests.
+const HOLD: &str = "core.register_action('hold', {'http-req'}, function(transaction) ";
 /// Where Garage listens. Between it and the proxy TCP would wait 40 ms in each answer: the one sends no more before what
 /// it sent is acknowledged (Nagle), the other acknowledges late.
 const API_SOCKET: &str = "api.socket";
@@ -24,6 +27,8 @@ const API_SOCKET: &str = "api.socket";
 pub(crate) struct Programs {
     pub(crate) garage: PathBuf,
     pub(crate) haproxy: PathBuf,
+    /// By how much the proxy holds up each request.
+    pub(crate) latency: Duration,
 }
 
 impl Programs {
@@ -54,7 +59,8 @@ impl ObjectStore {
         let certificate = Certificate::make().map_err(io::Error::other)?;
         store.write("authority.pem", &certificate.authority)?;
         store.write("server.pem", &certificate.chain_and_key)?;
-        store.write("haproxy.cfg", &haproxy_configuration(directory, port))?;
+        store.write("hold.lua", &format!("{HOLD}core.msleep({}) end)\n", programs.latency.as_millis()))?;
+        store.write("haproxy.cfg", &haproxy_configuration(directory, port, programs.latency))?;
 
         let mut garage = command(&programs.garage);
         garage.arg("-c").arg(directory.join("garage.toml")).args(["server", "--single-node", "--default-bucket"]);
@@ -146,13 +152,18 @@ fn garage_configuration(directory: &Path, rpc_port: u16, rpc_secret: &str) -> St
     )
 }
 
-fn haproxy_configuration(directory: &Path, port: u16) -> String {
+fn haproxy_configuration(directory: &Path, port: u16, latency: Duration) -> String {
     let directory = directory.display();
+    let (load, hold) = if latency.is_zero() {
+        (String::new(), "")
+    } else {
+        (format!("  lua-load {directory}/hold.lua\n"), "  http-request lua.hold\n")
+    };
     // Of each request: what was asked, the answer's status, the bytes of the request and of the answer.
     format!(
-        "global\n  log stdout format raw local0\ndefaults\n  mode http\n  log global\n  timeout connect 10s\n  \
+        "global\n{load}  log stdout format raw local0\ndefaults\n  mode http\n  log global\n  timeout connect 10s\n  \
          timeout client 10m\n  timeout server 10m\n  option http-no-delay\n  log-format \"request %HM %ST %U %B\"\n\
-         frontend tls\n  bind 127.0.0.1:{port} ssl crt {directory}/server.pem\n  default_backend garage\n\
+         frontend tls\n  bind 127.0.0.1:{port} ssl crt {directory}/server.pem\n{hold}  default_backend garage\n\
          backend garage\n  server garage unix@{directory}/{API_SOCKET}\n"
     )
 }

@@ -36,6 +36,9 @@ pub(crate) struct Conditions {
     pub(crate) pgark: String,
     pub(crate) pgbackrest: Option<String>,
     pub(crate) garage: Option<String>,
+    /// By how much the object store was held up at each request.
+    #[serde(default)]
+    pub(crate) latency_milliseconds: u64,
     /// All relations, or all segments of WAL.
     pub(crate) data: Extent,
 }

@@ -43,8 +43,11 @@ fn heading(result: &GroupResult) -> String {
         Data::WalMany => "WAL that waits in many small segments",
     };
     let place = match result.group.storage {
-        Storage::Disk => "local disk",
-        Storage::S3 => "S3 on loopback",
+        Storage::Disk => "local disk".to_owned(),
+        Storage::S3 => match result.conditions.latency_milliseconds {
+            0 => "S3 on loopback".to_owned(),
+            late => format!("S3 on loopback, each request held up for {late} ms"),
+        },
     };
     let (amount, files) = (megabytes(extent.bytes), extent.files);
     format!("### {}: {what}, {amount} in {files} files, {place}\n\n", result.group.name())

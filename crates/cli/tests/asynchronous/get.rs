@@ -13,21 +13,22 @@ fn count(cluster: &Cluster) -> String {
     cluster.sql("select count(*) from filler")
 }
 
+/// All but the first few segments, which PostgreSQL asks for while the background starts.
 #[test]
 fn recovery_is_given_what_was_fetched_ahead() {
     for major in [13, 18] {
         let site = asynchronous(&Server::get(major)).repositories(2).passphrase("a pass phrase");
         let site = site.global("archive-get-queue-max=8MiB").start();
         site.backup(&[]);
-        let segments = fill_segments(&site, 100);
+        let segments = fill_segments(&site, 60);
         site.cluster.wait_for_archived(segments.last().unwrap());
         let recovered = site.recover("restored", &[]);
         assert_eq!(count(&recovered), count(&site.cluster));
         let log = recovered.log();
         let ahead = log.matches("in the archive asynchronously").count();
-        // The first ones PostgreSQL asks for while the background starts.
+        // At its end PostgreSQL asks for the last one once more.
         let at_once = segments.iter().filter(|segment| log.contains(&format!("found {segment} in the repo"))).count();
-        assert!(at_once <= 5 && ahead + at_once >= segments.len(), "{ahead} segments came from the spool: {log}");
+        assert!(at_once <= 4 && ahead + at_once >= segments.len(), "{ahead} segments came from the spool: {log}");
         assert!(log.contains("unable to find"), "{log}");
         wait_for_rest(&site, "prefetch");
         let left = spooled(&site, "in");

@@ -59,6 +59,29 @@ fn a_segment_comes_back_with_all_that_is_kept_beside_it() {
     }
 }
 
+/// Whoever takes a segment for archived before its storage says so loses it with the next power cut.
+#[test]
+fn a_segment_that_was_sent_is_there_only_when_that_is_finished() {
+    for room in Room::all() {
+        let archive = archive(&room.repository);
+        let (bytes, document) = (wal_bytes(SEGMENT), wal_document(SEGMENT));
+        for workers in [1, 4] {
+            let send = |bytes: &[u8]| archive.send_segment(&document, bytes, || ANALYSIS.to_vec(), OPTIONS, workers);
+            drop(send(&bytes).unwrap());
+            assert!(!archive.contains(SEGMENT).unwrap(), "{}", room.name);
+            // Who is quicker has stored it; the other one finds it there, or something else.
+            let [first, same, other] = [&bytes, &bytes, &wal_bytes(PARTIAL)].map(|bytes| send(bytes).unwrap());
+            assert!(!archive.contains(SEGMENT).unwrap(), "{}", room.name);
+            assert_eq!(first.finish().unwrap(), Stored::New);
+            assert_eq!(same.finish().unwrap(), Stored::Already);
+            assert_conflict(other.finish(), SEGMENT);
+            assert!(data(&archive, SEGMENT) == bytes, "{}", room.name);
+            let name = names::wal_file(&stanza(), archive.id(), SEGMENT).unwrap();
+            room.repository.storage().delete_all(&[name]).unwrap();
+        }
+    }
+}
+
 #[test]
 fn the_same_segment_again_is_success_and_another_is_refused() {
     for room in Room::all() {

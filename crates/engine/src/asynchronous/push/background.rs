@@ -450,6 +450,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_turn_that_ended_is_given_to_the_next() {
+        let turns = Turns::new(2);
+        let (first, second) = (turns.wait(), turns.wait());
+        assert!(turns.free.is_empty());
+        drop(first);
+        let third = turns.wait();
+        assert!(turns.free.is_empty());
+        drop((second, third));
+        assert_eq!(turns.free.len(), 2);
+    }
+
+    /// What a buffer held before is nothing of the file that is read into it.
+    #[test]
+    fn the_memory_of_a_file_is_used_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (long, short) = ("00000002.history", "00000003.history");
+        for (name, content) in [(long, "1\t0/5000060\tx\n"), (short, "\n")] {
+            fs_err::write(directory.path().join(name), content).unwrap();
+        }
+        let files = OpenFiles {
+            directory: directory.path(),
+            header_check: true,
+            open: Mutex::default(),
+            spare: Mutex::default(),
+        };
+        let first = files.read(long.parse().unwrap()).unwrap();
+        let again = files.read(long.parse().unwrap()).unwrap();
+        assert!(Arc::ptr_eq(&first, &again), "two lanes share it");
+        files.close(first);
+        assert!(files.spare.lock().unwrap().is_empty(), "somebody has it still");
+        files.close(again);
+        let other = files.read(short.parse().unwrap()).unwrap();
+        assert!(files.spare.lock().unwrap().is_empty());
+        assert_eq!(Arc::into_inner(other).unwrap().into_buffer(), b"\n");
+    }
+
+    #[test]
     fn an_error_about_one_file_keeps_no_other_file_waiting() {
         for kind in [ErrorKind::ArchiveDuplicate, ErrorKind::ArchiveMismatch, ErrorKind::Checksum] {
             assert_eq!(outcome_of(kind), Outcome::FileFailed);
