@@ -1,13 +1,12 @@
 //! Many small pieces of work at once.
 
-use std::collections::BTreeMap;
+use std::mem;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use crossbeam_channel::bounded;
-use pgark_repository::PackId;
-use pgark_repository::manifest::{Manifest, PackUse};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use pgark_repository::manifest::{Manifest, PackList};
 use pgark_storage::Storage;
 
 use crate::error::Result;
@@ -17,13 +16,74 @@ pub(crate) fn requests_at_once(storage: &dyn Storage) -> usize {
     if storage.requests_ahead() > 0 { 32 } else { 4 }
 }
 
-/// Reads the pack lists of manifests, many at once where they are short, and one after the other where they are long, so
-/// that memory does not grow with cluster and threads both.
-#[derive(Debug, Default)]
-pub(crate) struct PackLists(Mutex<()>);
+/// So many things that take much memory, lent to whoever needs one: room for it, or the thing itself, to be used again.
+#[derive(Debug)]
+pub(crate) struct Pool<T> {
+    give: Sender<T>,
+    take: Receiver<T>,
+}
+
+/// Given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lent<T: Default> {
+    thing: T,
+    give: Sender<T>,
+}
+
+impl<T: Default> Pool<T> {
+    /// So many of them.
+    pub(crate) fn new(count: u32) -> Self {
+        let (give, take) = bounded(count as usize);
+        for _ in 0..count {
+            let _has_room = give.send(T::default());
+        }
+        Self { give, take }
+    }
+
+    /// Waits till there is one.
+    pub(crate) fn lend(&self) -> Lent<T> {
+        // It waits for one that is given back; the channel can't be closed, since both its ends are here.
+        let thing = self.take.recv().unwrap_or_default();
+        Lent { thing, give: self.give.clone() }
+    }
+}
+
+impl<T: Default> Deref for Lent<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.thing
+    }
+}
+
+impl<T: Default> DerefMut for Lent<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.thing
+    }
+}
+
+impl<T: Default> Drop for Lent<T> {
+    fn drop(&mut self) {
+        let _has_room = self.give.send(mem::take(&mut self.thing));
+    }
+}
+
+/// Reads the pack lists of manifests, many at once where they are short, and few where they are long, so that memory does
+/// not grow with cluster and threads both.
+#[derive(Debug)]
+pub(crate) struct PackLists(Pool<()>);
 
 /// Bytes of a list that is long.
 const LONG_LIST: u32 = 1 << 20;
+
+/// How many lists that are long are read at once.
+const LONG_LISTS: u32 = 2;
+
+impl Default for PackLists {
+    fn default() -> Self {
+        Self(Pool::new(LONG_LISTS))
+    }
+}
 
 impl PackLists {
     /// What `take` makes of the pack list of a manifest.
@@ -33,11 +93,11 @@ impl PackLists {
     pub(crate) fn read<T>(
         &self,
         manifest: &Manifest<'_>,
-        take: impl FnOnce(BTreeMap<PackId, PackUse>) -> T,
+        take: impl FnOnce(&PackList) -> T,
     ) -> Result<T, pgark_repository::Error> {
         let is_long = manifest.pack_list_length()? >= LONG_LIST;
-        let _one_at_a_time = is_long.then(|| self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(take(manifest.packs()?))
+        let _room = is_long.then(|| self.0.lend());
+        Ok(take(&manifest.pack_list()?))
     }
 }
 
@@ -102,6 +162,22 @@ mod tests {
         .unwrap();
         assert_eq!(sum, 999 * 1000);
         for_each(&[], 8, |item: &u64| *item, |_, _| Ok(())).unwrap();
+    }
+
+    #[test]
+    fn what_is_lent_comes_back_and_is_used_again() {
+        let pool: Pool<Vec<u8>> = Pool::new(2);
+        let (mut one, other) = (pool.lend(), pool.lend());
+        one.push(1);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| pool.lend().clone());
+            thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!waiting.is_finished());
+            drop(one);
+            assert_eq!(waiting.join().unwrap(), [1]);
+        });
+        assert!(other.is_empty());
+        assert_eq!(*pool.lend(), [1]);
     }
 
     #[test]
