@@ -3,9 +3,10 @@
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::bounded;
 use pgark_repository::manifest::{Manifest, PackList};
 use pgark_storage::Storage;
 
@@ -19,36 +20,36 @@ pub(crate) fn requests_at_once(storage: &dyn Storage) -> usize {
 /// So many things that take much memory, lent to whoever needs one: room for it, or the thing itself, to be used again.
 #[derive(Debug)]
 pub(crate) struct Pool<T> {
-    give: Sender<T>,
-    take: Receiver<T>,
+    things: Mutex<Vec<T>>,
+    given: Condvar,
 }
 
 /// Given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Lent<T: Default> {
+pub(crate) struct Lent<'pool, T: Default> {
     thing: T,
-    give: Sender<T>,
+    pool: &'pool Pool<T>,
 }
 
 impl<T: Default> Pool<T> {
     /// So many of them.
-    pub(crate) fn new(count: u32) -> Self {
-        let (give, take) = bounded(count as usize);
-        for _ in 0..count {
-            let _has_room = give.send(T::default());
-        }
-        Self { give, take }
+    pub(crate) fn new(count: usize) -> Self {
+        Self { things: Mutex::new((0..count).map(|_| T::default()).collect()), given: Condvar::new() }
     }
 
-    /// Waits till there is one.
-    pub(crate) fn lend(&self) -> Lent<T> {
-        // It waits for one that is given back; the channel can't be closed, since both its ends are here.
-        let thing = self.take.recv().unwrap_or_default();
-        Lent { thing, give: self.give.clone() }
+    /// Waits till there is one: that which was given back last, so that no more of them grow than are needed at once.
+    pub(crate) fn lend(&self) -> Lent<'_, T> {
+        let things = self.given.wait_while(self.things(), |things| things.is_empty());
+        let thing = things.unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        Lent { thing, pool: self }
+    }
+
+    fn things(&self) -> MutexGuard<'_, Vec<T>> {
+        self.things.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T: Default> Deref for Lent<T> {
+impl<T: Default> Deref for Lent<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -56,15 +57,16 @@ impl<T: Default> Deref for Lent<T> {
     }
 }
 
-impl<T: Default> DerefMut for Lent<T> {
+impl<T: Default> DerefMut for Lent<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.thing
     }
 }
 
-impl<T: Default> Drop for Lent<T> {
+impl<T: Default> Drop for Lent<'_, T> {
     fn drop(&mut self) {
-        let _has_room = self.give.send(mem::take(&mut self.thing));
+        self.pool.things().push(mem::take(&mut self.thing));
+        self.pool.given.notify_one();
     }
 }
 
@@ -77,7 +79,7 @@ pub(crate) struct PackLists(Pool<()>);
 const LONG_LIST: u32 = 1 << 20;
 
 /// How many lists that are long are read at once.
-const LONG_LISTS: u32 = 2;
+const LONG_LISTS: usize = 2;
 
 impl Default for PackLists {
     fn default() -> Self {
@@ -176,8 +178,8 @@ mod tests {
             drop(one);
             assert_eq!(waiting.join().unwrap(), [1]);
         });
-        assert!(other.is_empty());
-        assert_eq!(*pool.lend(), [1]);
+        drop(other);
+        assert!(pool.lend().is_empty(), "that which was given back last");
     }
 
     #[test]

@@ -176,13 +176,12 @@ impl Reading<'_> {
 
     /// What is wrong with a pack that should have so many bytes, by what was listed of it.
     fn flaw(&self, id: PackId, length: u64, listed: Option<u64>) -> Result<Option<String>> {
-        let found = match listed {
-            Some(listed) => Some(listed),
+        let found = if listed.is_some() {
+            listed
+        } else {
             // It may have been written since the packs were listed.
-            None => {
-                let name = names::pack(self.stanza.name(), id)?;
-                self.stanza.repository().storage().head(&name)?.map(|found| found.size)
-            }
+            let name = names::pack(self.stanza.name(), id)?;
+            self.stanza.repository().storage().head(&name)?.map(|found| found.size)
         };
         Ok(match found {
             None => Some(format!("pack {id} is missing")),

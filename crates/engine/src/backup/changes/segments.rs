@@ -56,8 +56,8 @@ pub(super) struct Archived {
 }
 
 /// A segment in `pg_wal`.
-struct Local {
-    bytes: Lent<Vec<u8>>,
+struct Local<'pool> {
+    bytes: Lent<'pool, Vec<u8>>,
     analysis: SegmentAnalysis,
 }
 
@@ -76,7 +76,7 @@ impl<'a> Segments<'a> {
         let size = control.wal_segment_size;
         let pg_wal = data_directory.join("pg_wal");
         let unarchived = unarchived(&pg_wal.join("archive_status"))?;
-        let buffers = Pool::new((WHOLE_SEGMENTS / size.bytes()).max(1));
+        let buffers = Pool::new((WHOLE_SEGMENTS / size.bytes()).max(1) as usize);
         Ok(Self { archive, control, history, pg_wal, unarchived, last: size.segment_of(end), buffers })
     }
 
@@ -127,7 +127,7 @@ impl<'a> Segments<'a> {
     ///
     /// # Errors
     /// It is missing or damaged.
-    pub(super) fn bytes(&self, number: u64) -> Result<Lent<Vec<u8>>, Stop> {
+    pub(super) fn bytes(&self, number: u64) -> Result<Lent<'_, Vec<u8>>, Stop> {
         let name = self.name(number)?;
         if self.prefers_local(number, name)
             && let Some(local) = self.local(number, name)?
@@ -217,7 +217,7 @@ impl<'a> Segments<'a> {
     }
 
     /// Room for a whole segment.
-    fn buffer(&self) -> Lent<Vec<u8>> {
+    fn buffer(&self) -> Lent<'_, Vec<u8>> {
         let mut buffer = self.buffers.lend();
         buffer.clear();
         buffer.reserve_exact(self.size().bytes() as usize);
@@ -225,7 +225,7 @@ impl<'a> Segments<'a> {
     }
 
     /// The bytes of an archived segment.
-    fn data(&self, object: &WalObject<'_>) -> pgark_repository::Result<Lent<Vec<u8>>> {
+    fn data(&self, object: &WalObject<'_>) -> pgark_repository::Result<Lent<'_, Vec<u8>>> {
         let mut bytes = self.buffer();
         for block in object.data() {
             bytes.extend_from_slice(&block?);
@@ -253,7 +253,7 @@ impl<'a> Segments<'a> {
 
     /// The segment in `pg_wal`, if what the file has is that segment, and all of it unless it is the last one. A server
     /// makes new segments of old files, so that names there do not say what is in them.
-    fn local(&self, number: u64, name: SegmentName) -> Result<Option<Local>, Stop> {
+    fn local(&self, number: u64, name: SegmentName) -> Result<Option<Local<'_>>, Stop> {
         let mut bytes = self.buffer();
         let read = fs::File::open(self.pg_wal.join(name.to_string())).and_then(|file| {
             let is_whole = file.metadata()?.len() == u64::from(self.size().bytes());
@@ -303,7 +303,7 @@ impl<'a> Segments<'a> {
 }
 
 /// Whether the archive has what `pg_wal` has. A segment that was read while it was being written has its beginning only.
-fn agrees(local: &Local, object: &WalObject<'_>) -> pgark_repository::Result<bool> {
+fn agrees(local: &Local<'_>, object: &WalObject<'_>) -> pgark_repository::Result<bool> {
     let written = local.analysis.end_offset as usize;
     let mut rest = if local.analysis.end.is_complete() { &local.bytes[..] } else { &local.bytes[..written] };
     for block in object.data() {
