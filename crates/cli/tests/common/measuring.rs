@@ -23,7 +23,8 @@ pub(crate) fn measure(site: &Site, arguments: &[&str]) -> Taken {
     command.args(["--stanza=demo"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let stopwatch = Stopwatch::start();
     let mut child = command.spawn().expect("the program can be started");
-    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let (mut stdout, mut stderr) =
+        (child.stdout.take().expect("it is piped"), child.stderr.take().expect("it is piped"));
     let status = format!("/proc/{}/status", child.id());
     let peak = |text: String| -> Option<u64> {
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -50,7 +51,7 @@ pub(crate) fn measure(site: &Site, arguments: &[&str]) -> Taken {
             std::thread::sleep(Duration::from_millis(2));
         };
         let elapsed = stopwatch.elapsed();
-        let output = output.join().unwrap() + &errors.join().unwrap();
+        let output = output.join().expect("it was read") + &errors.join().expect("it was read");
         Taken { elapsed, memory_kib, code, output }
     })
 }

@@ -95,7 +95,9 @@ fn ten_terabytes_take_seconds_and_little_memory() {
     create_small_files(&site);
     let original = site.backup(&["--process-max=2"]);
     site.cluster.stop(Stop::Fast);
-    paths.iter().for_each(|path| extend(&site, path, SEGMENTS));
+    for path in &paths {
+        extend(&site, path, SEGMENTS);
+    }
     extend(&site, &worn, WORN_SEGMENTS);
     println!("the cluster is there after {:?}", stopwatch.elapsed());
     year::write(&site, &original, &paths, &worn, backups);

@@ -289,7 +289,9 @@ impl<'site> Builder<'site> {
         }
         let map = |places: Vec<Source>| {
             let mut map = PageMap::default();
-            places.into_iter().for_each(|source| map.push(Run { pages: 1, source }));
+            for source in places {
+                map.push(Run { pages: 1, source });
+            }
             map
         };
         places.into_iter().map(map).collect()
