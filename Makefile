@@ -45,7 +45,7 @@ property: setup ## run scripts made by chance against real clusters; RUNS=50 on 
 bench: build ## measure side by side with pgBackRest; QUICK=1 for a tenth of the data, ARGS=--help for more
 	scripts/bench $(if $(QUICK),--quick) $(ARGS)
 
-huge: setup ## measure what a simulated cluster of ten terabytes takes; needs 4 GB of disk
+huge: setup ## measure what a simulated cluster of ten terabytes takes; needs 6 GB of disk
 	cargo test --release --locked --package pgark --test huge -- --ignored --nocapture
 
 demo: build ## show a backup, a loss and a restore

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use fs_err as fs;
 use pgark_testkit::{Cluster, Finished, Server, Stop, faults, run};
 
+use crate::common::measuring::measure;
 use crate::common::restoring::{as_it_is, assert_same};
 use crate::common::{Site, SiteBuilder};
 
@@ -369,4 +370,20 @@ fn a_switch_of_page_checksums_is_followed() {
         site.cluster.stop(Stop::Fast);
         site.cluster.check_pages();
     }
+}
+
+/// Would lose: the server's memory, if what is looked at of the WAL were held in it.
+#[test]
+fn the_wal_between_two_backups_takes_little_memory() {
+    let site = Site::builder(&Server::get(17)).wal_segment_size_mib(16).setting("autovacuum", "off").start();
+    backup(&site, &["--type=full"]);
+    for _ in 0..6 {
+        site.cluster.sql("select pg_logical_emit_message(false, 'long', repeat(md5(random()::text), 250000))");
+        site.archive_segment();
+    }
+    let arguments = ["--type=incr", "--process-max=2", "--log-level-console=info", "backup"];
+    let taken = measure(&site, &arguments);
+    assert_eq!(taken.code, Some(0), "{}", taken.output);
+    assert!(!taken.output.contains("all files are read"), "{}", taken.output);
+    assert!(taken.memory_kib < 48 << 10, "{} KiB", taken.memory_kib);
 }

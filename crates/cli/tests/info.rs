@@ -203,22 +203,6 @@ fn the_moments_that_can_be_reached_are_shown() {
     assert_eq!(alone(&second), serde_json::Value::Null, "nobody knows what a damaged manifest needs");
 }
 
-/// The manifests of a year of hourly backups. Takes minutes to prepare.
-#[test]
-#[ignore = "a measurement"]
-fn a_year_of_hourly_backups_takes_seconds() {
-    let site = Site::start(&Server::get(17));
-    let original = site.backup(&[]);
-    for hour in 0..8760 {
-        let label = format!("{:08}-{:06}F", 20_300_000 + hour / 24, hour % 24 * 10_000);
-        common::forging::forge(&site, &original, &label, &|_, entries, _| entries.truncate(3));
-    }
-    let stopwatch = pgark_system::clock::Stopwatch::start();
-    let json = info(&site, &["--output=json"]).expect_success().stdout;
-    println!("{} bytes of JSON in {:?}", json.len(), stopwatch.elapsed());
-    assert!(stopwatch.elapsed().as_secs() < 30);
-}
-
 #[test]
 fn damage_does_not_hide_what_is_whole() {
     let site = Site::start(&Server::get(17));

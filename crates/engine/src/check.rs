@@ -9,7 +9,7 @@ use pgark_postgres::client::{ArchiveMode, ClusterFacts, ConnectSettings, Connect
 use pgark_postgres::control::ControlFile;
 use pgark_postgres::wal::name::SegmentName;
 use pgark_repository::StanzaName;
-use pgark_repository::wal::Archive;
+use pgark_repository::wal::{Archive, ContentHash};
 use pgark_system::clock;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -98,15 +98,16 @@ fn check_archives(
     }
     let segment = connection.switch_wal()?;
     // Read at once: when it is archived, the server may make another segment of the file.
-    let bytes = read_segment(&settings.data_directory, segment)?;
+    let path = settings.data_directory.join("pg_wal").join(segment.to_string());
+    let archives: Vec<_> = stanzas.iter().map(|stanza| (stanza.key(), stanza.archive(stanza.current()))).collect();
+    let hashes = archives.iter().map(|(_, archive)| hash_segment(archive, &path)).collect::<Result<Vec<_>>>()?;
     let mut checked = Vec::new();
-    for stanza in stanzas {
-        let (repository, archive) = (stanza.key(), stanza.archive(stanza.current()));
+    for ((repository, archive), hash) in archives.iter().zip(&hashes) {
         tracing::info!("check repo{repository} archive for WAL (primary)");
-        wait_for_segment(&archive, segment, settings.archive_timeout)?;
-        ensure_same(&archive, segment, bytes.as_deref())?;
+        wait_for_segment(archive, segment, settings.archive_timeout)?;
+        ensure_same(archive, segment, hash.as_ref())?;
         tracing::info!("WAL segment {segment} successfully archived to '{}' on repo{repository}", archive.id());
-        checked.push(CheckedSegment { segment: segment.to_string(), repository });
+        checked.push(CheckedSegment { segment: segment.to_string(), repository: *repository });
     }
     Ok(checked)
 }
@@ -186,19 +187,19 @@ pub(crate) fn ensure_archiving(facts: &ClusterFacts, archive_check: bool, archiv
         .hint("set archive_command = 'pgark --stanza=NAME archive-push %p' and reload PostgreSQL"))
 }
 
-/// A segment in `pg_wal`, if the server has not removed it yet.
-fn read_segment(data_directory: &Path, segment: SegmentName) -> Result<Option<Vec<u8>>> {
-    match fs::read(data_directory.join("pg_wal").join(segment.to_string())) {
-        Ok(bytes) => Ok(Some(bytes)),
+/// The hash of a segment in `pg_wal`, as the archive knows it, if the server has not removed it yet.
+pub(crate) fn hash_segment(archive: &Archive<'_>, path: &Path) -> Result<Option<ContentHash>> {
+    match fs::File::open(path).and_then(|file| archive.hash_content(file)) {
+        Ok(hash) => Ok(Some(hash)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Makes sure that the archive has these bytes under the name of the segment.
-fn ensure_same(archive: &Archive<'_>, segment: SegmentName, bytes: Option<&[u8]>) -> Result<()> {
+/// Makes sure that the archive has the bytes with this hash under the name of the segment.
+fn ensure_same(archive: &Archive<'_>, segment: SegmentName, hash: Option<&ContentHash>) -> Result<()> {
     let archived = archive.segment(&segment.to_string())?;
-    if bytes.is_none_or(|bytes| archived.has_content(bytes)) {
+    if hash.is_none_or(|hash| archived.has_content(hash)) {
         return Ok(());
     }
     Err(foreign_wal(&format!("archive {} has another WAL segment {segment} than pg_wal", archive.id())))

@@ -1,13 +1,13 @@
 //! Many small pieces of work at once.
 
-use std::collections::BTreeMap;
+use std::mem;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crossbeam_channel::bounded;
-use pgark_repository::PackId;
-use pgark_repository::manifest::{Manifest, PackUse};
+use pgark_repository::manifest::{Manifest, PackList};
 use pgark_storage::Storage;
 
 use crate::error::Result;
@@ -17,13 +17,75 @@ pub(crate) fn requests_at_once(storage: &dyn Storage) -> usize {
     if storage.requests_ahead() > 0 { 32 } else { 4 }
 }
 
-/// Reads the pack lists of manifests, many at once where they are short, and one after the other where they are long, so
-/// that memory does not grow with cluster and threads both.
-#[derive(Debug, Default)]
-pub(crate) struct PackLists(Mutex<()>);
+/// So many things that take much memory, lent to whoever needs one: room for it, or the thing itself, to be used again.
+#[derive(Debug)]
+pub(crate) struct Pool<T> {
+    things: Mutex<Vec<T>>,
+    given: Condvar,
+}
+
+/// Given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lent<'pool, T: Default> {
+    thing: T,
+    pool: &'pool Pool<T>,
+}
+
+impl<T: Default> Pool<T> {
+    /// So many of them.
+    pub(crate) fn new(count: usize) -> Self {
+        Self { things: Mutex::new((0..count).map(|_| T::default()).collect()), given: Condvar::new() }
+    }
+
+    /// Waits till there is one: that which was given back last, so that no more of them grow than are needed at once.
+    pub(crate) fn lend(&self) -> Lent<'_, T> {
+        let things = self.given.wait_while(self.things(), |things| things.is_empty());
+        let thing = things.unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        Lent { thing, pool: self }
+    }
+
+    fn things(&self) -> MutexGuard<'_, Vec<T>> {
+        self.things.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Default> Deref for Lent<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.thing
+    }
+}
+
+impl<T: Default> DerefMut for Lent<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.thing
+    }
+}
+
+impl<T: Default> Drop for Lent<'_, T> {
+    fn drop(&mut self) {
+        self.pool.things().push(mem::take(&mut self.thing));
+        self.pool.given.notify_one();
+    }
+}
+
+/// Reads the pack lists of manifests, many at once where they are short, and few where they are long, so that memory does
+/// not grow with cluster and threads both.
+#[derive(Debug)]
+pub(crate) struct PackLists(Pool<()>);
 
 /// Bytes of a list that is long.
 const LONG_LIST: u32 = 1 << 20;
+
+/// How many lists that are long are read at once.
+const LONG_LISTS: usize = 2;
+
+impl Default for PackLists {
+    fn default() -> Self {
+        Self(Pool::new(LONG_LISTS))
+    }
+}
 
 impl PackLists {
     /// What `take` makes of the pack list of a manifest.
@@ -33,11 +95,11 @@ impl PackLists {
     pub(crate) fn read<T>(
         &self,
         manifest: &Manifest<'_>,
-        take: impl FnOnce(BTreeMap<PackId, PackUse>) -> T,
+        take: impl FnOnce(&PackList) -> T,
     ) -> Result<T, pgark_repository::Error> {
         let is_long = manifest.pack_list_length()? >= LONG_LIST;
-        let _one_at_a_time = is_long.then(|| self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(take(manifest.packs()?))
+        let _room = is_long.then(|| self.0.lend());
+        Ok(take(&manifest.pack_list()?))
     }
 }
 
@@ -102,6 +164,22 @@ mod tests {
         .unwrap();
         assert_eq!(sum, 999 * 1000);
         for_each(&[], 8, |item: &u64| *item, |_, _| Ok(())).unwrap();
+    }
+
+    #[test]
+    fn what_is_lent_comes_back_and_is_used_again() {
+        let pool: Pool<Vec<u8>> = Pool::new(2);
+        let (mut one, other) = (pool.lend(), pool.lend());
+        one.push(1);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| pool.lend().clone());
+            thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!waiting.is_finished());
+            drop(one);
+            assert_eq!(waiting.join().unwrap(), [1]);
+        });
+        drop(other);
+        assert!(pool.lend().is_empty(), "that which was given back last");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! WAL objects, and the history files beside them. Section 8 of `docs/format.md`.
 
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
 use std::thread;
@@ -51,6 +52,10 @@ pub enum Stored {
     /// It was there already, with the same content.
     Already,
 }
+
+/// The hash of a segment's bytes, as an archive knows it: that of another repository may have another one for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentHash(String);
 
 /// The archive of one cluster of a stanza.
 #[derive(Clone, Debug)]
@@ -191,6 +196,16 @@ impl<'repository> Archive<'repository> {
     /// The storage's error; a file that is proven absent is none.
     pub fn contains(&self, file: &str) -> Result<bool> {
         Ok(self.repository.storage().head(&names::wal_file(&self.stanza, &self.id, file)?)?.is_some())
+    }
+
+    /// What the hash of these bytes is that the document of a segment has, if they are those of a whole segment.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    pub fn hash_content(&self, bytes: impl Read) -> io::Result<ContentHash> {
+        let mut hasher = self.repository.vault().hasher();
+        hasher.update_reader(bytes)?;
+        Ok(ContentHash(hexadecimal(hasher.finalize().as_bytes())))
     }
 
     /// Puts a timeline history file or a backup history file into the archive. It is durable on return.
@@ -380,9 +395,9 @@ impl<'repository> WalObject<'repository> {
         &self.document
     }
 
-    /// Whether these are the segment's bytes, by its hash.
-    pub fn has_content(&self, bytes: &[u8]) -> bool {
-        self.document.hash == hexadecimal(&self.repository.vault().hash(bytes))
+    /// Whether the segment's bytes are those that [`Archive::hash_content`] has read.
+    pub fn has_content(&self, hash: &ContentHash) -> bool {
+        self.document.hash == hash.0
     }
 
     /// Bytes of the object in the repository.

@@ -30,8 +30,9 @@ impl Stopwatch {
     }
 }
 
-/// Waits until `condition` gives a value, asking often at first and then every `interval`; `None` when `timeout` went by first, or the process
-/// was asked to end.
+/// Waits until `condition` gives a value, asking often at first and then every `interval`; `None` when `timeout` went by
+/// first, or the process was asked to end. As long as it asks more often than every `interval`, it notices what comes true
+/// after no more than an eighth of the time that this has taken.
 ///
 /// The condition is asked once more after the timeout, so that a slow question is not held against the answer.
 pub fn wait_for<T, E>(
@@ -40,7 +41,7 @@ pub fn wait_for<T, E>(
     mut condition: impl FnMut() -> Result<Option<T>, E>,
 ) -> Result<Option<T>, E> {
     let stopwatch = Stopwatch::start();
-    let mut pause = interval / 16;
+    let shortest = interval / 64;
     loop {
         if let Some(value) = condition()? {
             return Ok(Some(value));
@@ -49,7 +50,7 @@ pub fn wait_for<T, E>(
         if elapsed >= timeout || termination::requested().is_some() {
             return condition();
         }
+        let pause = (elapsed / 8).clamp(shortest, interval);
         std::thread::sleep(pause.min(timeout.saturating_sub(elapsed)));
-        pause = interval.min(pause * 2);
     }
 }

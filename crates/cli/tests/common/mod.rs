@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each file of tests uses its part of this")]
 
 pub(crate) mod forging;
+pub(crate) mod measuring;
 pub(crate) mod restoring;
 
 use std::fs::Permissions;

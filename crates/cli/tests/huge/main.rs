@@ -11,8 +11,6 @@ mod year;
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use fs_err as fs;
 use pgark_repository::PAGE_SIZE;
@@ -20,12 +18,14 @@ use pgark_system::clock::Stopwatch;
 use pgark_testkit::{Server, Stop, give_to_test_user};
 
 use crate::common::Site;
-use crate::year::{SEGMENT_PAGES, SEGMENTS};
+use crate::common::measuring::measure;
+use crate::year::{SEGMENT_PAGES, SEGMENTS, WORN_SEGMENTS};
 
 const SMALL_FILES: u32 = 50_000;
 
-/// The database that is huge.
+/// The database that is huge, and one that is restored with all its pages.
 const HUGE: &str = "huge";
+const WORN: &str = "worn";
 
 /// What each command may take.
 const MOST_MEMORY_KIB: u64 = 256 << 10;
@@ -34,52 +34,6 @@ const MOST_SECONDS: u64 = 60;
 /// `PGARK_HUGE_TABLES` and `PGARK_HUGE_BACKUPS` make less of it, to try it.
 fn number(variable: &str, default: u32) -> u32 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("it is a number"))
-}
-
-/// What a command has taken.
-struct Taken {
-    elapsed: Duration,
-    memory_kib: u64,
-    code: Option<i32>,
-    output: String,
-}
-
-/// Runs the program, and watches how much memory it holds at most.
-fn measure(site: &Site, arguments: &[&str]) -> Taken {
-    let mut command: Command = site.command(arguments);
-    command.args(["--stanza=demo"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let stopwatch = Stopwatch::start();
-    let mut child = command.spawn().expect("the program can be started");
-    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let status = format!("/proc/{}/status", child.id());
-    let peak = |text: String| -> Option<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        line.trim().strip_suffix(" kB")?.parse().ok()
-    };
-    std::thread::scope(|scope| {
-        let output = scope.spawn(move || {
-            let mut text = String::new();
-            stdout.read_to_string(&mut text).expect("the output is text");
-            text
-        });
-        let errors = scope.spawn(move || {
-            let mut text = String::new();
-            stderr.read_to_string(&mut text).expect("the output is text");
-            text
-        });
-        let mut memory_kib = 0;
-        let code = loop {
-            // The kernel keeps the peak, so that only what comes after the last look can be missed.
-            memory_kib = fs::read_to_string(&status).ok().and_then(peak).unwrap_or_default().max(memory_kib);
-            if let Some(status) = child.try_wait().expect("the program can be waited for") {
-                break status.code();
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        };
-        let elapsed = stopwatch.elapsed();
-        let output = output.join().unwrap() + &errors.join().unwrap();
-        Taken { elapsed, memory_kib, code, output }
-    })
 }
 
 /// The paths of the tables' files, relative to the data directory.
@@ -97,6 +51,13 @@ fn create_tables(site: &Site, tables: u32) -> Vec<String> {
     paths.lines().map(str::to_owned).collect()
 }
 
+/// The path of the table that is restored.
+fn create_worn_table(site: &Site) -> String {
+    site.cluster.sql("create database worn");
+    site.cluster.sql_in(WORN, "create table worn (id int)");
+    site.cluster.sql_in(WORN, "select pg_relation_filepath('worn')")
+}
+
 /// Files as small tables have them: with the first page of one.
 fn create_small_files(site: &Site) {
     site.cluster.sql("checkpoint");
@@ -112,15 +73,13 @@ fn create_small_files(site: &Site) {
     }
 }
 
-/// Makes the tables' files as long as they are to be.
-fn extend(site: &Site, paths: &[String]) {
+/// Makes the files of a table as many and as long as they are to be.
+fn extend(site: &Site, path: &str, segments: u32) {
     let length = u64::from(SEGMENT_PAGES) * PAGE_SIZE as u64;
-    for path in paths {
-        for segment in 0..SEGMENTS {
-            let path: PathBuf = site.cluster.data_directory().join(year::segment(path, segment));
-            fs::OpenOptions::new().write(true).create(true).open(&path).unwrap().set_len(length).unwrap();
-            give_to_test_user(&path);
-        }
+    for segment in 0..segments {
+        let path: PathBuf = site.cluster.data_directory().join(year::segment(path, segment));
+        fs::OpenOptions::new().write(true).create(true).open(&path).unwrap().set_len(length).unwrap();
+        give_to_test_user(&path);
     }
 }
 
@@ -132,12 +91,16 @@ fn ten_terabytes_take_seconds_and_little_memory() {
     let mut site = Site::builder(&server).setting("autovacuum", "off").start();
     let stopwatch = Stopwatch::start();
     let paths = create_tables(&site, tables);
+    let worn = create_worn_table(&site);
     create_small_files(&site);
     let original = site.backup(&["--process-max=2"]);
     site.cluster.stop(Stop::Fast);
-    extend(&site, &paths);
+    for path in &paths {
+        extend(&site, path, SEGMENTS);
+    }
+    extend(&site, &worn, WORN_SEGMENTS);
     println!("the cluster is there after {:?}", stopwatch.elapsed());
-    year::write(&site, &original, &paths, backups);
+    year::write(&site, &original, &paths, &worn, backups);
     println!("the repository is there after {:?}", stopwatch.elapsed());
     site.cluster.start();
 
@@ -177,6 +140,9 @@ fn ten_terabytes_take_seconds_and_little_memory() {
     take("restore, till it asks for the first pages", &[&path, "restore"], 26, "is damaged");
     fs::remove_dir_all(&target).unwrap();
     take("restore without the database that is huge", &[&path, "--db-include=other", "restore"], 0, "");
+    fs::remove_dir_all(&target).unwrap();
+    let worn = ["--db-include=worn", "--process-max=2", "restore"];
+    take("restore of 2 GiB from frames of 500 backups", &[&[path.as_str()], &worn[..]].concat(), 0, "");
     fs::remove_dir_all(&target).unwrap();
     take("verify --quick", &["--quick", "--output=text", "verify"], 0, "");
     assert!(flaws.is_empty(), "too slow, or too much memory: {flaws:?}");

@@ -1,9 +1,10 @@
 //! The repository of a cluster of ten terabytes after a year of hourly backups.
 //!
 //! Manifests have all their entries and pack lists, and page maps are in packs, as a backup writes them. Packs with pages are
-//! sparse files of the right length, but for one that has the pages which the next backup compares.
+//! sparse files of the right length, but for one that has the pages which the next backup compares, and those with the pages
+//! of a table that is restored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,6 +26,9 @@ use crate::common::{STANZA, Site};
 pub(crate) const SEGMENT_PAGES: u32 = 131_072;
 /// Segments of each table. The last one is changed all the time, the others never were.
 pub(crate) const SEGMENTS: u32 = 10;
+
+/// Segments of the table that is restored. All of them are changed all the time.
+pub(crate) const WORN_SEGMENTS: u32 = 2;
 
 /// Pages that one task of a backup reads, which come into one pack.
 const TASK_PAGES: u32 = 4096;
@@ -73,6 +77,14 @@ struct Feigned {
     next_block: u32,
 }
 
+/// A frame of the table that is restored.
+struct WornFrame {
+    segment: u32,
+    pages: Vec<u32>,
+    /// Those of its pages that lie elsewhere by now.
+    stale: BTreeSet<u32>,
+}
+
 struct Builder<'site> {
     repository: &'site Repository,
     stanza: StanzaName,
@@ -89,13 +101,13 @@ struct Builder<'site> {
 }
 
 /// Writes the backups, and removes the `original` one, from whose manifest all else is taken.
-pub(crate) fn write(site: &Site, original: &str, paths: &[String], backups: u32) {
+pub(crate) fn write(site: &Site, original: &str, paths: &[String], worn: &str, backups: u32) {
     let storage = LocalStorage::open(&site.repository()).unwrap();
     let repository = Repository::open(Arc::new(storage), &Encryption::None).unwrap();
     let original: Label = original.parse().unwrap();
     let mut builder = Builder::new(&repository);
     let manifest = Manifest::open(&repository, &builder.stanza, &original).unwrap();
-    let (entries, late) = builder.entries(&manifest, paths);
+    let (entries, late) = builder.entries(&manifest, paths, worn);
     for number in 0..backups {
         builder.write_manifest(number, backups, manifest.document(), &entries, &late);
     }
@@ -145,7 +157,7 @@ impl<'site> Builder<'site> {
     }
 
     /// The entries of the newest backup: those of the original one, with the huge tables as they are to be.
-    fn entries(&mut self, original: &Manifest<'_>, paths: &[String]) -> (Vec<Entry>, Vec<Entry>) {
+    fn entries(&mut self, original: &Manifest<'_>, paths: &[String], worn: &str) -> (Vec<Entry>, Vec<Entry>) {
         let packs = original.packs().unwrap();
         self.uses = packs.iter().map(|(id, pack)| (*id, pack.references)).collect();
         self.written = packs;
@@ -154,6 +166,11 @@ impl<'site> Builder<'site> {
         let mut entries = Vec::new();
         for entry in original.entries().flat_map(Result::unwrap) {
             match paths.iter().position(|path| path.as_bytes() == entry.path) {
+                None if entry.path == worn.as_bytes() => {
+                    for (number, map) in (0..).zip(self.worn_maps(worn)) {
+                        entries.push(self.segment(&entry, &segment(worn, number), &map));
+                    }
+                }
                 None => entries.push(entry),
                 Some(table) => {
                     for number in 0..SEGMENTS {
@@ -243,6 +260,61 @@ impl<'site> Builder<'site> {
                 Source::Frames { pack: pack.id, block: pack.next_block, slot, stride: FRAME_PAGES };
         }
         pack.next_block += 1;
+    }
+
+    /// Where the pages lie of the segments of the table that is restored: in frames of many backups as well, which are
+    /// really there.
+    fn worn_maps(&mut self, path: &str) -> Vec<PageMap> {
+        let mut frames: Vec<Vec<WornFrame>> = (0..HOURS).map(|_| Vec::new()).collect();
+        for segment in 0..WORN_SEGMENTS {
+            for task in 0..TASKS {
+                let mut pages: Vec<u32> = (task * TASK_PAGES..(task + 1) * TASK_PAGES).collect();
+                self.random.shuffle(&mut pages);
+                let mut rest = VecDeque::from(pages);
+                while !rest.is_empty() {
+                    let mut pages: Vec<u32> = rest.drain(..rest.len().min(usize::from(FRAME_PAGES))).collect();
+                    // A later frame has what was changed since, less than half of this one.
+                    let changed = if rest.is_empty() { 0 } else { self.random.below(8) as usize };
+                    let stale: BTreeSet<u32> = pages[..changed].iter().copied().collect();
+                    rest.extend(&stale);
+                    pages.sort_unstable();
+                    let hour = self.random.below(HOURS) as usize;
+                    frames[hour].push(WornFrame { segment, pages, stale });
+                }
+            }
+        }
+        let mut places = vec![vec![Source::Zeros; SEGMENT_PAGES as usize]; WORN_SEGMENTS as usize];
+        for frames in &frames {
+            self.write_worn(path, frames, &mut places);
+        }
+        let map = |places: Vec<Source>| {
+            let mut map = PageMap::default();
+            for source in places {
+                map.push(Run { pages: 1, source });
+            }
+            map
+        };
+        places.into_iter().map(map).collect()
+    }
+
+    /// Writes the pack of one backup, and notes where its pages lie.
+    fn write_worn(&mut self, path: &str, frames: &[WornFrame], places: &mut [Vec<Source>]) {
+        let mut writer = PackWriter::new(self.repository, &self.stanza, session(), OPTIONS).unwrap();
+        for WornFrame { segment, pages, stale } in frames {
+            let path = self::segment(path, *segment);
+            let page = |page: &u32| format!("{segment:08}{page:08}").into_bytes().repeat(PAGE_SIZE / 16);
+            let plain: Vec<u8> = pages.iter().flat_map(page).collect();
+            let hashes: Vec<_> = plain.chunks(PAGE_SIZE).map(|page| self.repository.vault().page_hash(page)).collect();
+            let listed = FramePages::Scattered(pages.clone());
+            let frame = PackFrame { path: path.as_bytes(), pages: &listed, plain: &plain, page_hashes: &hashes };
+            let (block, _) = writer.append_frame(frame).unwrap();
+            let stride = u16::try_from(pages.len()).unwrap();
+            for (slot, page) in (0..).zip(pages).filter(|(_, page)| !stale.contains(page)) {
+                let source = Source::Frames { pack: writer.id(), block, slot, stride };
+                places[*segment as usize][*page as usize] = source;
+            }
+        }
+        self.finish_pack(writer);
     }
 
     /// Writes the last pages of each table.

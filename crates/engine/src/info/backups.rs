@@ -1,9 +1,9 @@
 //! Reading the backups of a stanza: their documents, and which packs they need.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use pgark_repository::manifest::{Entry, Manifest, PackUse};
+use pgark_repository::manifest::{Entry, Manifest};
 use pgark_repository::{Label, PackId, Repository, StanzaName, note};
 use ulid::Ulid;
 
@@ -18,26 +18,42 @@ enum Users {
     Several,
 }
 
-/// Which packs are needed by which backup alone.
-#[derive(Debug, Default)]
-struct Sharing {
-    packs: HashMap<PackId, (Users, u64)>,
+/// A pack, and which backups need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shared {
+    pack: PackId,
+    length: u64,
+    users: Users,
 }
 
+/// Which packs are needed by which backup alone: all of them, ascending. Backups need much the same packs, so that going
+/// through two lists side by side takes less than looking for each pack of the one in the other.
+#[derive(Debug, Default)]
+struct Sharing(Vec<Shared>);
+
 impl Sharing {
-    fn add(&mut self, place: usize, packs: &BTreeMap<PackId, PackUse>) {
-        for (id, pack) in packs {
-            self.packs
-                .entry(*id)
-                .and_modify(|(users, _)| *users = Users::Several)
-                .or_insert((Users::One(place), pack.length));
+    /// Adds the packs, with their lengths, that the backup at `place` needs: ascending.
+    fn add(&mut self, place: usize, packs: impl IntoIterator<Item = (PackId, u64)>) {
+        let mut new = Vec::new();
+        let mut known = self.0.iter_mut().peekable();
+        for (pack, length) in packs {
+            while known.next_if(|shared| shared.pack < pack).is_some() {}
+            match known.next_if(|shared| shared.pack == pack) {
+                Some(shared) => shared.users = Users::Several,
+                None => new.push(Shared { pack, length, users: Users::One(place) }),
+            }
+        }
+        if !new.is_empty() {
+            self.0.append(&mut new);
+            // Both parts ascend, which this sort makes use of.
+            self.0.sort_by_key(|shared| shared.pack);
         }
     }
 
     /// Bytes of the packs that each backup needs alone, by their places.
     fn exclusive(&self) -> BTreeMap<usize, u64> {
         let mut exclusive = BTreeMap::new();
-        for (users, length) in self.packs.values() {
+        for Shared { length, users, .. } in &self.0 {
             if let Users::One(place) = users {
                 *exclusive.entry(*place).or_default() += length;
             }
@@ -74,7 +90,10 @@ pub(super) fn read(settings: &InfoSettings, repository: &Repository, stanza: &St
     let (lists, sharing) = (PackLists::default(), Mutex::new(Sharing::default()));
     let read = |(place, (label, notes)): &(usize, (Label, Vec<Ulid>))| -> Result<Option<BackupReport>> {
         let manifest = Manifest::open(repository, stanza, label)?;
-        lists.read(&manifest, |packs| sharing.lock().unwrap_or_else(PoisonError::into_inner).add(*place, &packs))?;
+        lists.read(&manifest, |packs| {
+            let packs = packs.iter().map(|(id, pack)| (id, pack.length));
+            sharing.lock().unwrap_or_else(PoisonError::into_inner).add(*place, packs);
+        })?;
         let read = || read_backup(repository, stanza, &manifest, notes, settings.set.is_some());
         is_wanted(label).then(read).transpose()
     };
@@ -93,7 +112,7 @@ pub(super) fn read(settings: &InfoSettings, repository: &Repository, stanza: &St
     let mut pack_bytes = None;
     if failed.is_empty() {
         let sharing = sharing.into_inner().unwrap_or_else(PoisonError::into_inner);
-        pack_bytes = Some(sharing.packs.values().map(|(_, length)| length).sum());
+        pack_bytes = Some(sharing.0.iter().map(|shared| shared.length).sum());
         let exclusive = sharing.exclusive();
         for (place, backup) in &mut found {
             backup.exclusive = Some(exclusive.get(place).copied().unwrap_or_default());
@@ -127,4 +146,24 @@ fn link(entry: &Entry) -> Option<(String, String)> {
     let target = entry.link.as_deref().filter(|_| !entry.path.starts_with(b"pg_tblspc/"))?;
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Some((text(&entry.path), text(target)))
+}
+
+#[cfg(test)]
+mod tests {
+    use ulid::Ulid;
+
+    use super::*;
+
+    #[test]
+    fn a_backup_has_alone_what_no_other_needs() {
+        let pack = |number: u32| (PackId { session: Ulid::from_bytes([1; 16]), number }, u64::from(number));
+        let mut sharing = Sharing::default();
+        sharing.add(2, [3, 10, 40].map(pack));
+        sharing.add(0, [1, 10, 20].map(pack));
+        sharing.add(1, []);
+        sharing.add(3, [3, 10, 500].map(pack));
+        assert_eq!(sharing.exclusive(), BTreeMap::from([(0, 21), (2, 40), (3, 500)]));
+        let numbers: Vec<u32> = sharing.0.iter().map(|shared| shared.pack.number).collect();
+        assert_eq!(numbers, [1, 3, 10, 20, 40, 500]);
+    }
 }

@@ -143,7 +143,7 @@ impl Inventory<'_> {
             }
             let contradicted = lists.read(&manifest, |list| {
                 let mut packs = packs.lock().unwrap_or_else(PoisonError::into_inner);
-                list.into_iter().filter(|(id, pack)| !need(&mut packs, *id, pack)).map(|(id, _)| id).next_back()
+                list.iter().filter(|(id, pack)| !need(&mut packs, *id, pack)).map(|(id, _)| id).last()
             })?;
             Ok((manifest.document().clone(), contradicted))
         };

@@ -2,6 +2,7 @@
 
 mod document;
 mod entry;
+mod pack_list;
 mod reader;
 mod sidecar;
 mod writer;
@@ -11,6 +12,7 @@ pub use document::{
     Unexplained,
 };
 pub use entry::{Attributes, Content, Entry, EntryKind, MapLocation};
-pub use reader::{Manifest, MapReader, PackUse};
+pub use pack_list::{PackList, PackUse};
+pub use reader::{Manifest, MapReader};
 pub use sidecar::{SidecarEntry, SidecarKind, Stamp};
 pub use writer::ManifestWriter;

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use pgark_storage::Key;
-use ulid::Ulid;
 
 use super::document::ManifestDocument;
 use super::entry::{Content, Entry, EntryKind, MapLocation};
+use super::pack_list::{PackList, PackUse};
 use super::sidecar::SidecarEntry;
-use super::writer::PACK_RECORD_LENGTH;
 use crate::bytes::Reader;
 use crate::container::{BlockKind, Container, ObjectKind};
 use crate::document;
@@ -17,20 +16,6 @@ use crate::map::{PageMap, page_count};
 use crate::names::{self, Label, PackId, StanzaName};
 use crate::pack::Pack;
 use crate::repository::Repository;
-use crate::vault::Hash;
-
-/// What a backup needs of a pack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PackUse {
-    /// Bytes of the pack.
-    pub length: u64,
-    /// Bytes of it that the backup uses: its share of the pack.
-    pub used: u64,
-    /// How many pages and page maps in it the backup uses; 0 where they were not counted.
-    pub references: u32,
-    /// The pack's root.
-    pub root: Hash,
-}
 
 /// An open manifest: its document is read, its entries are read when asked for.
 #[derive(Debug)]
@@ -81,11 +66,20 @@ impl<'repository> Manifest<'repository> {
     /// # Errors
     /// Damage, or the storage's error.
     pub fn packs(&self) -> Result<BTreeMap<PackId, PackUse>> {
-        let bytes = self.block(self.container.only(BlockKind::PackList)?)?;
-        decode_packs(&bytes).map_err(|error| self.damaged(error))
+        // Made of all at once, since they are in order: much faster than one by one.
+        Ok(self.pack_list()?.iter().collect())
     }
 
-    /// Bytes of the list that [`Manifest::packs`] reads: it grows with the cluster.
+    /// The packs that the backup needs, to go through them once.
+    ///
+    /// # Errors
+    /// Damage, or the storage's error.
+    pub fn pack_list(&self) -> Result<PackList> {
+        let bytes = self.block(self.container.only(BlockKind::PackList)?)?;
+        PackList::decode(bytes).map_err(|error| self.damaged(error))
+    }
+
+    /// Bytes of the list that [`Manifest::pack_list`] reads: it grows with the cluster.
     ///
     /// # Errors
     /// Damage.
@@ -232,20 +226,4 @@ fn decode_index(bytes: &[u8]) -> Result<Vec<(u32, &[u8])>, Malformed> {
         index.push((reader.varint_u32()?, reader.counted()?));
     }
     Ok(index)
-}
-
-fn decode_packs(bytes: &[u8]) -> Result<BTreeMap<PackId, PackUse>, Malformed> {
-    let mut reader = Reader::new(bytes);
-    let mut packs: Vec<(PackId, PackUse)> = Vec::with_capacity(bytes.len() / PACK_RECORD_LENGTH);
-    while !reader.is_empty() {
-        let id = PackId { session: Ulid::from_bytes(reader.array()?), number: reader.u32()? };
-        let references = reader.u32()?;
-        let pack = PackUse { length: reader.u64()?, used: reader.u64()?, references, root: reader.array()? };
-        if packs.last().is_some_and(|(last, _)| *last >= id) {
-            return Err(Malformed::new("the packs in its list do not ascend"));
-        }
-        packs.push((id, pack));
-    }
-    // Made of all at once, since they are in order: much faster than one by one.
-    Ok(packs.into_iter().collect())
 }

@@ -6,7 +6,7 @@ use pgark_storage::{Key, Storage};
 
 use super::document::ManifestDocument;
 use super::entry::Entry;
-use super::reader::PackUse;
+use super::pack_list::{self, PackUse};
 use super::sidecar::SidecarEntry;
 use crate::bytes::Write;
 use crate::codec::Compression;
@@ -15,13 +15,9 @@ use crate::document::to_json;
 use crate::error::Result;
 use crate::names::{self, Label, PackId, StanzaName};
 use crate::repository::Repository;
-use crate::vault::Hash;
 
 /// The most plain bytes of a block of file entries, unless a single entry is longer.
 const FILES_BLOCK_BYTES: usize = 256 << 10;
-
-/// Bytes of one entry of the pack list.
-pub(super) const PACK_RECORD_LENGTH: usize = 72;
 
 /// Builds one manifest as the backup goes on. Nothing reaches the repository before [`ManifestWriter::commit`]; till
 /// then the encoded entries, some tens of bytes a file, are held in memory.
@@ -125,7 +121,7 @@ impl<'repository> ManifestWriter<'repository> {
         self.end_sidecar_block()?;
         self.container.append(BlockKind::LateFiles, &self.late_files)?;
         self.container.append(BlockKind::FileIndex, &self.file_index)?;
-        self.container.append(BlockKind::PackList, &encode_packs(packs))?;
+        self.container.append(BlockKind::PackList, &pack_list::encode(packs))?;
         let json = to_json(self.container.name(), document)?;
         self.container.append(BlockKind::Document, &json)?;
         let name = self.container.name().clone();
@@ -164,18 +160,4 @@ fn publish(storage: &dyn Storage, name: &Key, bytes: &[u8]) -> Result<(), pgark_
     let mut writer = storage.create(name)?;
     writer.write(bytes)?;
     writer.finish()
-}
-
-fn encode_packs(packs: &BTreeMap<PackId, PackUse>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(packs.len() * PACK_RECORD_LENGTH);
-    for (id, pack) in packs {
-        bytes.extend(id.session.to_bytes());
-        bytes.extend(id.number.to_le_bytes());
-        bytes.extend(pack.references.to_le_bytes());
-        bytes.extend(pack.length.to_le_bytes());
-        bytes.extend(pack.used.to_le_bytes());
-        let root: &Hash = &pack.root;
-        bytes.extend(root);
-    }
-    bytes
 }

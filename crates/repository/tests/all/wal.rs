@@ -55,6 +55,8 @@ fn a_segment_comes_back_with_all_that_is_kept_beside_it() {
             let hash = blake3::Hash::from_bytes(room.repository.vault().hash(&bytes)).to_hex();
             assert_eq!(*object.document(), WalDocument { hash: hash.to_string(), ..wal_document(segment) });
             assert_eq!(object.analysis().unwrap(), analysis);
+            assert!(object.has_content(&archive.hash_content(&bytes[..]).unwrap()), "{}", room.name);
+            assert!(!object.has_content(&archive.hash_content(&bytes[1..]).unwrap()), "{}", room.name);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Whether the archive has the WAL that a backup was taken on, and not another's under the same names.
 //!
 //! A cluster that was set back to an older copy of itself has the same system identifier and timeline as before, and its
-//! segments the names of those that were archived already. What `pg_wal` still has is compared byte for byte. A segment
-//! that the server has removed meanwhile must stand in one line with the others, record on record, up to the record with
-//! which the backup ends: no other cluster's WAL has that one in this place.
+//! segments the names of those that were archived already. What `pg_wal` still has is compared by the hash of all
+//! bytes. A segment that the server has removed meanwhile must stand in one line with the others, record on record, up to
+//! the last one, which the server has yet, or which has the record with which the backup ends: no other cluster's WAL has
+//! that one in this place.
 
 use std::ops::Range;
 use std::path::Path;
@@ -65,7 +66,11 @@ fn check(archive: &Archive<'_>, needed: &Needed<'_>) -> Result<(), Stop> {
     // A backup may end with a segment: that of its last byte is the last one that it needs.
     let segments = Segments::new(archive, data_directory, control, history, Lsn(range.end.0 - 1))?;
     let mut chain = Chain::new(range.clone());
-    segments.read_archived(segments.from(range.start), |segment| chain.push(segment))?;
+    let mut is_last_compared = false;
+    segments.read_archived(segments.from(range.start), |segment| {
+        is_last_compared = segment.is_compared;
+        chain.push(segment.link)
+    })?;
     let (_, gaps) = chain.finish();
     for gap in gaps {
         match &gap.cause {
@@ -78,7 +83,8 @@ fn check(archive: &Archive<'_>, needed: &Needed<'_>) -> Result<(), Stop> {
             }
         }
     }
-    if find_trace(&segments, BackupTrace::End { start: range.start, stop: range.end })? {
+    // What the server has in the place of the last record is that record.
+    if is_last_compared || find_trace(&segments, BackupTrace::End { start: range.start, stop: range.end })? {
         return Ok(());
     }
     doubt(format!("it has no record of the end of a backup at {}", range.end))

@@ -1,11 +1,10 @@
 //! Where the segments are: in the archive, and the last ones in `pg_wal`.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Read};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use fs_err as fs;
 use pgark_postgres::Lsn;
 use pgark_postgres::control::ControlFile;
@@ -19,7 +18,9 @@ use pgark_system::termination;
 use super::chain::Link;
 use super::ordered::in_order;
 use super::{Stop, doubt};
+use crate::check::hash_segment;
 use crate::error::{Error, Result};
+use crate::parallel::{Lent, Pool};
 
 /// So many bytes of WAL before the end are compared with the archive, as far as `pg_wal` still has them.
 const COMPARED: u32 = 256 << 20;
@@ -29,7 +30,7 @@ const REQUESTS: usize = 32;
 const LOCAL_READS: usize = 2;
 
 /// Bytes of whole segments that may be in memory at once, unless one is larger by itself.
-const WHOLE_SEGMENTS: u32 = 64 << 20;
+const WHOLE_SEGMENTS: u32 = 32 << 20;
 
 /// The segments along the history of a cluster.
 #[derive(Debug)]
@@ -42,14 +43,22 @@ pub(super) struct Segments<'a> {
     unarchived: BTreeSet<SegmentName>,
     /// The segment with the end of what is needed.
     last: u64,
-    permits: Permits,
+    /// Each for a whole segment.
+    buffers: Pool<Vec<u8>>,
+}
+
+/// A segment that the archive must have.
+pub(super) struct Archived {
+    /// What its records change, or why that is not known.
+    pub(super) link: Link,
+    /// Whether `pg_wal` has it yet, and the same.
+    pub(super) is_compared: bool,
 }
 
 /// A segment in `pg_wal`.
-struct Local {
-    bytes: Vec<u8>,
+struct Local<'pool> {
+    bytes: Lent<'pool, Vec<u8>>,
     analysis: SegmentAnalysis,
-    _permit: Permit,
 }
 
 impl<'a> Segments<'a> {
@@ -67,8 +76,8 @@ impl<'a> Segments<'a> {
         let size = control.wal_segment_size;
         let pg_wal = data_directory.join("pg_wal");
         let unarchived = unarchived(&pg_wal.join("archive_status"))?;
-        let permits = Permits::new((WHOLE_SEGMENTS / size.bytes()).max(1));
-        Ok(Self { archive, control, history, pg_wal, unarchived, last: size.segment_of(end), permits })
+        let buffers = Pool::new((WHOLE_SEGMENTS / size.bytes()).max(1) as usize);
+        Ok(Self { archive, control, history, pg_wal, unarchived, last: size.segment_of(end), buffers })
     }
 
     /// The segments from that of `start` on.
@@ -95,22 +104,22 @@ impl<'a> Segments<'a> {
     pub(super) fn read_archived(
         &self,
         numbers: RangeInclusive<u64>,
-        visit: impl FnMut(Link) -> Result<(), Stop>,
+        visit: impl FnMut(Archived) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
         self.read_by(|number| self.archived(number), numbers, visit)
     }
 
-    fn read_by(
+    fn read_by<T: Send>(
         &self,
-        read: impl Fn(u64) -> Result<Link, Stop> + Sync,
+        read: impl Fn(u64) -> Result<T, Stop> + Sync,
         numbers: RangeInclusive<u64>,
-        mut visit: impl FnMut(Link) -> Result<(), Stop>,
+        mut visit: impl FnMut(T) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
         let is_slow = self.archive.repository().storage().requests_ahead() > 0;
         let workers = if is_slow { REQUESTS } else { LOCAL_READS };
-        in_order(numbers, workers, read, |link| {
+        in_order(numbers, workers, read, |found| {
             termination::check().map_err(Error::from)?;
-            visit(link)
+            visit(found)
         })
     }
 
@@ -118,14 +127,14 @@ impl<'a> Segments<'a> {
     ///
     /// # Errors
     /// It is missing or damaged.
-    pub(super) fn bytes(&self, number: u64) -> Result<Vec<u8>, Stop> {
+    pub(super) fn bytes(&self, number: u64) -> Result<Lent<'_, Vec<u8>>, Stop> {
         let name = self.name(number)?;
         if self.prefers_local(number, name)
             && let Some(local) = self.local(number, name)?
         {
             return Ok(local.bytes);
         }
-        match self.look(name, data)? {
+        match self.look(name, |object| self.data(object))? {
             Ok(bytes) => Ok(bytes),
             Err(reason) => match self.local(number, name)? {
                 Some(local) => Ok(local.bytes),
@@ -137,12 +146,19 @@ impl<'a> Segments<'a> {
     /// What the records of a segment change, or why that is not known.
     fn link(&self, number: u64) -> Result<Link, Stop> {
         let name = self.name(number)?;
-        let local = if self.prefers_local(number, name) { self.local(number, name)? } else { None };
-        if let Some(local) = local {
-            return match self.look(name, |object| agrees(&local, object))? {
-                Ok(true) | Err(_) => Ok(Ok(local.analysis)),
-                Ok(false) => differs(name),
-            };
+        if self.prefers_local(number, name) {
+            // What the server is writing to can't be in the archive yet.
+            if number < self.last
+                && let Some(archived) = self.agreed(name)?
+            {
+                return self.expect(archived, number, name);
+            }
+            if let Some(local) = self.local(number, name)? {
+                return match self.look(name, |object| agrees(&local, object))? {
+                    Ok(true) | Err(_) => Ok(Ok(local.analysis)),
+                    Ok(false) => differs(name),
+                };
+            }
         }
         let archived = match self.look(name, |object| self.analysis(name, object))? {
             Ok(archived) => archived,
@@ -156,17 +172,30 @@ impl<'a> Segments<'a> {
     }
 
     /// What the records of a segment change that must be in the archive, or why that is not known.
-    fn archived(&self, number: u64) -> Result<Link, Stop> {
+    fn archived(&self, number: u64) -> Result<Archived, Stop> {
         let name = self.name(number)?;
+        if let Some(archived) = self.agreed(name)? {
+            let link = self.expect(archived, number, name)?;
+            return Ok(Archived { link, is_compared: true });
+        }
         if let Some(local) = self.local(number, name)? {
             return match self.look(name, |object| agrees(&local, object))? {
-                Ok(true) => Ok(Ok(local.analysis)),
+                Ok(true) => Ok(Archived { link: Ok(local.analysis), is_compared: true }),
                 Ok(false) => differs(name),
-                Err(reason) => Ok(Err(reason)),
+                Err(reason) => Ok(Archived { link: Err(reason), is_compared: false }),
             };
         }
         let archived = self.look(name, |object| self.analysis(name, object))?.and_then(|archived| archived);
-        self.expect(archived, number, name)
+        Ok(Archived { link: self.expect(archived, number, name)?, is_compared: false })
+    }
+
+    /// What the archive says of a segment that `pg_wal` has too, with the same bytes: by their hash, so that none of them
+    /// is read twice or held. `None` where that is not so, or is not known.
+    fn agreed(&self, name: SegmentName) -> Result<Option<Link>, Stop> {
+        let Some(hash) = hash_segment(self.archive, &self.pg_wal.join(name.to_string()))? else { return Ok(None) };
+        let is_same = |object: &WalObject<'_>| object.has_content(&hash);
+        let archived = self.look(name, |object| is_same(object).then(|| self.analysis(name, object)).transpose())?;
+        Ok(archived.ok().flatten())
     }
 
     /// An archived segment, if it is the one that its name says.
@@ -184,8 +213,24 @@ impl<'a> Segments<'a> {
         if let Ok(analysis) = SegmentAnalysis::decode(&object.analysis()?) {
             return Ok(Ok(analysis));
         }
-        let _permit = self.permits.take();
-        Ok(analyse(&data(object)?).map_err(|error| format!("WAL segment {name} in the archive: {error}")))
+        Ok(analyse(&self.data(object)?).map_err(|error| format!("WAL segment {name} in the archive: {error}")))
+    }
+
+    /// Room for a whole segment.
+    fn buffer(&self) -> Lent<'_, Vec<u8>> {
+        let mut buffer = self.buffers.lend();
+        buffer.clear();
+        buffer.reserve_exact(self.size().bytes() as usize);
+        buffer
+    }
+
+    /// The bytes of an archived segment.
+    fn data(&self, object: &WalObject<'_>) -> pgark_repository::Result<Lent<'_, Vec<u8>>> {
+        let mut bytes = self.buffer();
+        for block in object.data() {
+            bytes.extend_from_slice(&block?);
+        }
+        Ok(bytes)
     }
 
     /// Looks into the archive for a segment: what `read` finds there, or why nothing can be found.
@@ -208,23 +253,22 @@ impl<'a> Segments<'a> {
 
     /// The segment in `pg_wal`, if what the file has is that segment, and all of it unless it is the last one. A server
     /// makes new segments of old files, so that names there do not say what is in them.
-    fn local(&self, number: u64, name: SegmentName) -> Result<Option<Local>, Stop> {
-        let path = self.pg_wal.join(name.to_string());
-        let permit = self.permits.take();
-        let bytes = match fs::metadata(&path) {
-            Ok(metadata) if metadata.len() == u64::from(self.size().bytes()) => fs::read(&path),
-            Ok(_) => return Ok(None),
-            Err(error) => Err(error),
-        };
-        let bytes = match bytes {
-            Ok(bytes) => bytes,
+    fn local(&self, number: u64, name: SegmentName) -> Result<Option<Local<'_>>, Stop> {
+        let mut bytes = self.buffer();
+        let read = fs::File::open(self.pg_wal.join(name.to_string())).and_then(|file| {
+            let is_whole = file.metadata()?.len() == u64::from(self.size().bytes());
+            if is_whole { file.take(self.size().bytes().into()).read_to_end(&mut bytes).map(Some) } else { Ok(None) }
+        });
+        match read {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::from(error).into()),
-        };
+        }
         let analysis = analyse(&bytes).ok().filter(|analysis| {
             self.is_expected(analysis, number, name) && (analysis.end.is_complete() || number == self.last)
         });
-        Ok(analysis.map(|analysis| Local { bytes, analysis, _permit: permit }))
+        Ok(analysis.map(|analysis| Local { bytes, analysis }))
     }
 
     /// Whether `pg_wal` is asked first: for what the server has not archived, and for the last segments, to see that the
@@ -259,28 +303,22 @@ impl<'a> Segments<'a> {
 }
 
 /// Whether the archive has what `pg_wal` has. A segment that was read while it was being written has its beginning only.
-fn agrees(local: &Local, object: &WalObject<'_>) -> pgark_repository::Result<bool> {
-    if object.has_content(&local.bytes) {
-        return Ok(true);
-    }
-    if local.analysis.end.is_complete() {
-        return Ok(false);
-    }
+fn agrees(local: &Local<'_>, object: &WalObject<'_>) -> pgark_repository::Result<bool> {
     let written = local.analysis.end_offset as usize;
-    Ok(data(object)?.get(..written) == local.bytes.get(..written))
+    let mut rest = if local.analysis.end.is_complete() { &local.bytes[..] } else { &local.bytes[..written] };
+    for block in object.data() {
+        let block = block?;
+        let (compared, others) = rest.split_at(block.len().min(rest.len()));
+        if !block.starts_with(compared) {
+            return Ok(false);
+        }
+        rest = others;
+    }
+    Ok(rest.is_empty())
 }
 
 fn differs<T>(name: SegmentName) -> Result<T, Stop> {
     doubt(format!("WAL segment {name} in the archive is not the one in pg_wal: another cluster has archived to it"))
-}
-
-/// The bytes of an archived segment.
-fn data(object: &WalObject<'_>) -> pgark_repository::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    for block in object.data() {
-        bytes.extend_from_slice(&block?);
-    }
-    Ok(bytes)
 }
 
 /// Whether nothing else can be read from the storage either.
@@ -297,36 +335,4 @@ fn unarchived(archive_status: &Path) -> Result<BTreeSet<SegmentName>> {
         segments.extend(segment.and_then(Result::ok));
     }
     Ok(segments)
-}
-
-/// Keeps the number of whole segments in memory small.
-#[derive(Debug)]
-struct Permits {
-    give: Sender<()>,
-    take: Receiver<()>,
-}
-
-/// Given back when it is dropped.
-struct Permit(Sender<()>);
-
-impl Permits {
-    fn new(count: u32) -> Self {
-        let (give, take) = bounded(count as usize);
-        for _ in 0..count {
-            let _has_room = give.send(());
-        }
-        Self { give, take }
-    }
-
-    fn take(&self) -> Permit {
-        // It waits for a permit that is given back; the channel can't be closed, since both its ends are here.
-        let _open = self.take.recv();
-        Permit(self.give.clone())
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let _has_room = self.0.send(());
-    }
 }

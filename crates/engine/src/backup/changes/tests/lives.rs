@@ -77,17 +77,24 @@ fn the_wal_of_the_backup_must_be_whole() {
     site.cluster.wait_for_archived(&stopped.wal_segment.to_string());
     site.push();
     let control = control(&site.cluster);
-    let check = || {
+    let check_from = |start| {
         let needed = Needed {
             data_directory: site.cluster.data_directory(),
             control: &control,
             history: &History::Unknown { reason: "it is lost".to_owned() },
             timeline: started.timeline,
-            range: started.lsn..stopped.lsn,
+            range: start..stopped.lsn,
         };
         check_archived(&site.archive(), &needed)
     };
+    let check = || check_from(started.lsn);
     check().unwrap();
+    // Where the server has removed it, the last segment is known by the record of the end of this backup and no other.
+    site.forget(stopped.wal_segment);
+    check().unwrap();
+    let error = check_from(Lsn(started.lsn.0 + 8)).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::ArchiveDuplicate, "{error}");
+    assert!(error.to_string().contains("no record of the end of a backup"), "{error}");
     let second = started.wal_segment.next(control.wal_segment_size).unwrap();
     site.damage(second);
     for forgets in [false, true] {
