@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
-use pgark_postgres::data_directory::Entry as FoundEntry;
+use pgark_postgres::data_directory::{Entry as FoundEntry, LeftOut};
 use pgark_repository::PackId;
 use pgark_repository::manifest::{Content, MapReader, PageRange};
 use pgark_repository::map::{PageMap, page_count};
@@ -29,6 +29,8 @@ pub(super) enum Member {
 
 /// What is on its way from the walk to the manifest, in the order of the walk.
 pub(super) enum UnderWay {
+    /// What is not part of the backup, where somebody wants to know.
+    LeftOut(LeftOut),
     /// What has no content: a directory, or a link of a sidecar.
     Bare(Member),
     /// The control file, which is read last of all.
