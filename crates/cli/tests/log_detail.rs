@@ -11,10 +11,13 @@ use crate::common::{Site, text};
 
 /// The files that lines of this kind tell of, in their order, each with what is said of it.
 fn files<'log>(log: &'log str, verb: &str) -> Vec<(&'log str, &'log str)> {
-    let start = format!("P00 DETAIL: {verb} file '");
-    let parse = |line: &'log str| line.split_once(&start).filter(|(before, _)| before.is_empty())?.1.split_once("' ");
-    let parse_all = log.lines().filter_map(parse);
-    parse_all.collect()
+    // A worker tells of what was done before as well.
+    let start = format!(" DETAIL: {verb} file '");
+    let parse = |line: &'log str| {
+        let (process, told) = line.split_once(&start)?;
+        told.split_once("' ").filter(|_| process.len() == 3)
+    };
+    log.lines().filter_map(parse).collect()
 }
 
 /// Workers are done in any order, and the lines of the log are in that of the plan.
@@ -29,9 +32,8 @@ fn files_are_told_of_in_the_order_of_the_plan() {
     let stored = files(&full, "backup");
     let names: Vec<_> = stored.iter().map(|(name, _)| *name).collect();
     // Those that a restore writes last come last.
-    let (late, walked): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| {
-        ["backup_label", "tablespace_map", "global/pg_control"].contains(name)
-    });
+    let (late, walked): (Vec<&str>, Vec<&str>) =
+        names.iter().partition(|name| ["backup_label", "tablespace_map", "global/pg_control"].contains(name));
     assert_eq!(late, ["backup_label", "global/pg_control"]);
     assert_eq!(&names[walked.len()..], &late[..]);
     assert_eq!(walked.iter().copied().collect::<BTreeSet<_>>().len(), walked.len(), "a file is told of twice");
@@ -43,7 +45,10 @@ fn files_are_told_of_in_the_order_of_the_plan() {
     let told = of(&stored, &filler);
     assert!(told.contains(" read ") && told.contains(", stored ") && told.contains(" frame(s)"), "{told}");
     assert!(told.starts_with("(1") && told.contains('%') || told.contains("MB"), "{told}");
-    assert!(full.contains("DETAIL: leave out what is in 'pg_wal': it is WAL, which the archive has"), "{full}");
+    assert!(
+        full.contains("DETAIL: leave out what is in 'pg_wal/archive_status': it is WAL, which the archive has"),
+        "{full}"
+    );
     assert!(full.contains("it belongs to an unlogged relation"), "{full}");
 
     // An incremental backup says of the same files, in the same order, what has become of them.
@@ -83,13 +88,13 @@ fn each_frame_is_told_of_where_somebody_asks_for_it() {
     let site = Site::start(&Server::get(17));
     let debug = ["--process-max=2", "--log-level-console=debug"];
     let full = site.pgark(&[&debug[..], &["--type=full", "backup"]].concat()).expect_success().stdout;
-    let version = "P00  DEBUG: pages 0 of 'PG_VERSION' stored in frame ";
+    let version = "P00  DEBUG: page 0 of 'PG_VERSION' stored in frame ";
     // Below the line of the file.
     let (before, after) = full.split_once(version).unwrap_or_else(|| panic!("{full}"));
     assert!(before.lines().last().unwrap().contains("backup file 'PG_VERSION' ("), "{full}");
     assert!(after.contains(" of pack "), "{full}");
     let again = site.pgark(&[&debug[..], &["--type=full", "backup"]].concat()).expect_success().stdout;
-    assert!(again.contains("pages 0 of 'PG_VERSION' lie in an earlier backup's frame "), "{again}");
+    assert!(again.contains("page 0 of 'PG_VERSION' found in an earlier backup's frame "), "{again}");
     assert!(again.contains("backup file 'PG_VERSION' (3B"), "{again}");
     assert!(again.contains(", its content is unchanged, pointed at 1 page(s) in 1 frame(s)"), "{again}");
 }

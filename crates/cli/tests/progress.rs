@@ -5,6 +5,7 @@ mod common;
 use std::process::Stdio;
 
 use fs_err as fs;
+use pgark_testkit::s3::S3Server;
 use pgark_testkit::{Finished, Server, wait_until};
 
 use crate::common::{STANZA, Site};
@@ -35,7 +36,8 @@ fn log_lines(finished: &Finished) -> Vec<&str> {
         // A bar is cleared before a line of the log takes its place.
         let Some(at) = line.find("P00 ") else { continue };
         let (before, log) = line.split_at(at);
-        assert!(before.is_empty() || before.ends_with("\x1b[2K") || before.ends_with('\r'), "{}", finished.report());
+        let is_cleared = before.is_empty() || before.ends_with("\x1b[2K") || before.ends_with('\r');
+        assert!(is_cleared, "{line:?} in {}", finished.report());
         assert!(!log.contains(BAR), "{}", finished.report());
         lines.push(log.trim_end());
     }
@@ -66,6 +68,27 @@ fn a_bar_shows_on_a_terminal_alone_and_tears_no_line() {
     let elsewhere = on_terminal(&site, "TERM=xterm", &format!("{{}} 2>{}", file.display()), &arguments);
     assert!(!elsewhere.expect_success().stdout.contains("repo1 backup"));
     assert_eq!(fs::read_to_string(file).unwrap(), "");
+}
+
+/// Would lose: seeing that a verify of several repositories gets on, and with which of them.
+#[test]
+fn each_repository_that_is_verified_has_its_bar() {
+    let s3 = S3Server::start();
+    let credentials = s3.credentials();
+    let site = Site::builder(&Server::get(17))
+        .repositories(2)
+        .global("repo1-type=s3\nrepo1-s3-uri-style=path")
+        .global(&format!("repo1-s3-bucket={}\nrepo1-s3-region={}", S3Server::BUCKET, s3.region()))
+        .global(&format!("repo1-s3-endpoint={}", s3.url()))
+        .global(&format!("repo1-s3-key={}\nrepo1-s3-key-secret={}", credentials.access_key, credentials.secret))
+        .start();
+    site.backup(&["--repo=1"]);
+    site.backup(&["--repo=2"]);
+    let arguments = ["--network-limit=2MiB", "--log-level-console=info", "verify"];
+    let shown = on_terminal(&site, "TERM=xterm", "{}", &arguments).expect_success();
+    assert!(shown.stdout.contains("repo1 verify ["), "{}", shown.report());
+    assert!(shown.stdout.contains("MB of ") && shown.stdout.contains("repo2 verify"), "{}", shown.report());
+    assert!(log_lines(&shown).iter().any(|line| line.contains("repo2: 1 backups need ")), "{}", shown.report());
 }
 
 #[test]
@@ -99,11 +122,10 @@ fn a_restore_tells_every_ten_seconds_and_in_its_lock_file() {
     let info: serde_json::Value = serde_json::from_str(&info.stdout).unwrap();
     let size = info[0]["backup"][0]["info"]["size"].as_u64().unwrap();
     let stanza = format!("--stanza={STANZA}");
-    let (path, limit) = (
-        format!("--pg1-path={}", site.scratch.path().join("restored").display()),
-        format!("--io-limit={}", size / 13),
-    );
-    let arguments = [&stanza, &path, &limit, "--log-level-console=info", "--recovery-option=archive_mode=off", "restore"];
+    let (path, limit) =
+        (format!("--pg1-path={}", site.scratch.path().join("restored").display()), format!("--io-limit={}", size / 13));
+    let arguments =
+        [&stanza, &path, &limit, "--log-level-console=info", "--recovery-option=archive_mode=off", "restore"];
     let restoring = site.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("info to show how far the restore is", || {
         let info = site.pgark(&["info"]).expect_success().stdout;

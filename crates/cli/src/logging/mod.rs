@@ -60,9 +60,7 @@ pub(crate) fn complain(format: Format, message: &str) {
 /// Says that the log is that of this command from now on.
 pub(crate) fn is_of(configuration: &Configuration) {
     let command = Some(configuration.command().name_in_role(configuration.role()));
-    // The options of some commands know no stanza.
-    let takes_stanza = configuration.takes(&option::STANZA);
-    let stanza = takes_stanza.then(|| configuration.optional_text(&option::STANZA)).flatten().map(str::to_owned);
+    let stanza = configuration.optional_text(&option::STANZA).map(str::to_owned);
     *WHOSE.lock().unwrap_or_else(PoisonError::into_inner) = Whose { command, stanza };
 }
 

@@ -20,15 +20,16 @@ use self::meter::{Meters, Ticker};
 use self::words::how_far;
 use crate::terminal;
 
-/// How often a bar is drawn.
+/// How often a bar is drawn, and how often it is asked whether it is time for a line.
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the log tells how far the work is.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A bar of work of which it is known how much there is, and one of other work.
-const MEASURED: &str = "{prefix} [{bar:16}] {msg}";
-const UNMEASURED: &str = "{prefix} {msg}";
+const MEASURED: &str = "{prefix} [{bar:16}] {wide_msg}";
+const UNMEASURED: &str = "{prefix} {wide_msg}";
 
 /// The bars of this process. There is one terminal, on which log lines and bars must not get into each other's way.
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
@@ -68,7 +69,8 @@ pub(crate) fn while_shown<T>(configuration: &Configuration, work: impl FnOnce(&B
         let (_working, ended) = channel::<()>();
         let show = move || {
             let (mut shown, stopwatch) = (Shown::new(manner), Stopwatch::start());
-            while ended.recv_timeout(DRAW_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            let interval = if manner == Manner::Bars { DRAW_INTERVAL } else { ASK_INTERVAL };
+            while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 shown.show(stopwatch.elapsed(), &shown_board.at_work());
             }
             shown.clear();
@@ -138,14 +140,14 @@ impl Shown {
             return;
         }
         let bar = self.bars.entry(progress.id).or_insert_with(|| {
-            let bar = BARS.get_or_init(MultiProgress::new).add(ProgressBar::no_length());
-            bar.set_prefix(format!("repo{repository} {command}"));
-            bar
+            let bar = ProgressBar::no_length().with_style(style(UNMEASURED));
+            let bar = bar.with_prefix(format!("repo{repository} {command}"));
+            BARS.get_or_init(MultiProgress::new).add(bar)
         });
         if let Some(total) = sample.total.filter(|total| bar.length() != Some(*total)) {
+            bar.set_style(style(MEASURED));
             bar.set_length(total);
         }
-        bar.set_style(style(if sample.total.is_some() { MEASURED } else { UNMEASURED }));
         bar.set_position(sample.done);
         bar.set_message(text);
     }

@@ -136,7 +136,7 @@ fn collect(
                     });
                 }
                 if let Some(read) = read {
-                    telling.read(&found, &read, old.as_ref());
+                    telling.read(&found, file.plan.as_deref(), &read, old.as_ref());
                     collector.add_file(&found, read, file.relation_block.is_some(), old)?;
                 } else {
                     telling.gone(&found);

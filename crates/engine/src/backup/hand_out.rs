@@ -17,6 +17,7 @@ use super::room::{self, Room};
 use super::sidecar::Found as FoundInSidecar;
 use super::stock::Stock;
 use super::task::{SourceFile, Task, cut};
+use super::telling;
 use crate::error::{Error, Result};
 
 /// What a walk has found.
@@ -146,7 +147,7 @@ impl<'backup> HandOut<'backup> {
     pub(super) fn compare(
         &mut self,
         found: Member,
-        file: SourceFile,
+        mut file: SourceFile,
         mut plan: FilePlan,
         map: &PageMap,
         mut old: Option<OldContent>,
@@ -157,7 +158,7 @@ impl<'backup> HandOut<'backup> {
         }
         let pages = page_count(file.size).unwrap_or(u32::MAX);
         self.complete(&mut plan, pages, map)?;
-        tracing::trace!("file '{}': {plan}", file.path.display());
+        file.plan = telling::of_plan(&plan);
         if let Some(old) = &mut old {
             old.counts = counts(&old.content, map);
         }

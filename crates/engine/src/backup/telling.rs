@@ -9,10 +9,14 @@ use ulid::Ulid;
 
 use super::collector::FileRead;
 use super::hand_out::{Member, OldContent};
+use super::plan::FilePlan;
 use super::stock::Stock;
 use crate::lock::percentage;
 use crate::progress::Progress;
-use crate::size::human_size;
+use crate::size::{human_size, pages};
+
+/// Bytes of a plan that are told.
+const PLAN_BYTES: usize = 400;
 
 /// Tells of files.
 pub(super) struct Telling<'backup> {
@@ -56,6 +60,21 @@ pub(super) fn is_wanted() -> bool {
     tracing::enabled!(Level::DEBUG)
 }
 
+/// What is planned for a file, if somebody listens to that; not all of it where it is long, as many files wait to be told
+/// of.
+pub(super) fn of_plan(plan: &FilePlan) -> Option<String> {
+    tracing::enabled!(Level::TRACE).then(|| shortened(plan.to_string()))
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > PLAN_BYTES {
+        // Plans are plain ASCII.
+        text.truncate(PLAN_BYTES);
+        text.push_str(" and so on");
+    }
+    text
+}
+
 impl<'backup> Telling<'backup> {
     pub(super) fn new(
         session: Ulid,
@@ -90,7 +109,7 @@ impl<'backup> Telling<'backup> {
     }
 
     /// Tells of a file that was read.
-    pub(super) fn read(&self, found: &Member, read: &FileRead, old: Option<&OldContent>) {
+    pub(super) fn read(&self, found: &Member, plan: Option<&str>, read: &FileRead, old: Option<&OldContent>) {
         if !self.files {
             return;
         }
@@ -109,6 +128,9 @@ impl<'backup> Telling<'backup> {
             what.push_str(", it was cut off while the backup ran");
         }
         self.file(&name(found), read.size(), &what);
+        if let Some(plan) = plan {
+            tracing::trace!("plan for '{}': {plan}", name(found));
+        }
         self.each_frame(&name(found), read.map());
     }
 
@@ -138,16 +160,16 @@ impl<'backup> Telling<'backup> {
         for piece in map.pieces() {
             let origin = match self.origin(piece.pack) {
                 Origin::Stored => "stored in",
-                Origin::PointedAt => "lie in an earlier backup's",
-                Origin::TakenOver => "lie in an interrupted backup's",
+                Origin::PointedAt => "found in an earlier backup's",
+                Origin::TakenOver => "found in an interrupted backup's",
             };
             let pages = pages(piece.first_page, piece.pages);
-            tracing::trace!("pages {pages} of '{name}' {origin} frame {} of pack {}", piece.block, piece.pack);
+            tracing::trace!("{pages} of '{name}' {origin} frame {} of pack {}", piece.block, piece.pack);
         }
         let mut first_page = 0;
         for run in map.runs() {
             if run.source == Source::Zeros {
-                tracing::trace!("pages {} of '{name}' are zeros", pages(first_page, run.pages));
+                tracing::trace!("{} of '{name}' zeros", pages(first_page, run.pages));
             }
             first_page += run.pages;
         }
@@ -187,13 +209,6 @@ fn name(found: &Member) -> String {
     }
 }
 
-fn pages(first: u32, count: u32) -> String {
-    match count {
-        1 => first.to_string(),
-        _ => format!("{first}-{}", u64::from(first) + u64::from(count) - 1),
-    }
-}
-
 /// Where the pages of a file lie: `, stored 3 pages in 1 frame(s), pointed at 61 pages in 4 frame(s)`.
 fn frames_in_words(frames: &Frames) -> String {
     let Frames { stored, pointed_at, taken_over, zeros } = frames;
@@ -226,14 +241,9 @@ mod tests {
             ", stored 3 page(s) in 1 frame(s), pointed at 61 page(s) in 5 frame(s), zeros 7 page(s)"
         );
         assert_eq!(frames_in_words(&Frames::default()), "");
+        assert_eq!(shortened("1, 2".to_owned()), "1, 2");
+        assert_eq!(shortened("x".repeat(1 << 20)).len(), PLAN_BYTES + " and so on".len());
         let frames = Frames { taken_over: Lying { pages: 16, frames: 1 }, ..Frames::default() };
         assert_eq!(frames_in_words(&frames), ", took over 16 page(s) in 1 frame(s)");
-    }
-
-    #[test]
-    fn pages_are_told_as_ranges() {
-        assert_eq!(pages(4, 1), "4");
-        assert_eq!(pages(0, 16), "0-15");
-        assert_eq!(pages(u32::MAX, 2), "4294967295-4294967296");
     }
 }

@@ -115,6 +115,9 @@ fn open_repositories(settings: &RestoreSettings) -> Result<Vec<OpenRepository>> 
     Ok(open)
 }
 
+/// What the name of a file that is restored last ends with until it is durable.
+const UNFINISHED_SUFFIX: &str = ".pgark-restore";
+
 /// What is to be done, decided before anything is touched.
 #[derive(Debug)]
 struct Plan {
@@ -313,7 +316,7 @@ impl Restore<'_> {
         for entry in self.manifest.late_entries()? {
             let EntryKind::File { size, .. } = entry.kind else { continue };
             let place = places.content(as_path(&entry.path));
-            let unfinished = place.beside(".pgark-restore");
+            let unfinished = place.beside(UNFINISHED_SUFFIX);
             let tablespace_map =
                 self.plan.layout.tablespace_map().filter(|_| entry.path == TABLESPACE_MAP_FILE.as_bytes());
             let target = |size| TargetFile::new(unfinished.clone(), size, entry.attributes, Present::Discarded);

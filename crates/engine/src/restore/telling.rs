@@ -5,16 +5,17 @@
 //! not grow with the cluster. Where nobody listens nothing is counted.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pgark_repository::map::{PageMap, Source};
 use tracing::Level;
 
+use super::UNFINISHED_SUFFIX;
 use crate::lock::percentage;
 use crate::progress::Progress;
-use crate::size::human_size;
+use crate::size::{human_size, pages};
 
 /// Tells of files in the order in which it was told that they come.
 #[derive(Debug)]
@@ -37,7 +38,8 @@ struct Queue {
 #[derive(Debug)]
 pub(super) struct FileTold {
     number: u64,
-    path: PathBuf,
+    /// The path under which the file ends up.
+    path: String,
     size: u64,
     /// Whether there may be right pages already.
     may_be_reused: bool,
@@ -59,6 +61,8 @@ impl Telling {
 
     /// Notes that a file is the next one in the order.
     pub(super) fn expect(&self, path: &Path, size: u64, may_be_reused: bool, map: &PageMap) -> Arc<FileTold> {
+        let path = path.to_string_lossy();
+        let path = path.strip_suffix(UNFINISHED_SUFFIX).unwrap_or(&path);
         if tracing::enabled!(Level::TRACE) {
             tell_frames(path, map);
         }
@@ -78,7 +82,7 @@ impl Telling {
         queue.done(file, &mut |file| {
             let sample = progress.sample();
             let share = sample.total.map(|total| format!(", {}", percentage(total, sample.done))).unwrap_or_default();
-            let (path, size) = (file.path.display(), human_size(file.size));
+            let (path, size) = (&file.path, human_size(file.size));
             tracing::debug!("restore file '{path}' ({size}{share}) {}", file.outcome());
         });
     }
@@ -121,11 +125,10 @@ impl FileTold {
     }
 }
 
-fn tell_frames(path: &Path, map: &PageMap) {
+fn tell_frames(path: &str, map: &PageMap) {
     for piece in map.pieces() {
-        let last = u64::from(piece.first_page) + u64::from(piece.pages) - 1;
-        let (path, first) = (path.display(), piece.first_page);
-        tracing::trace!("pages {first}-{last} of '{path}' lie in frame {} of pack {}", piece.block, piece.pack);
+        let pages = pages(piece.first_page, piece.pages);
+        tracing::trace!("{pages} of '{path}' wanted from frame {} of pack {}", piece.block, piece.pack);
     }
 }
 

@@ -86,6 +86,7 @@ mod tests {
         for option in [
             "--log-level-console=info",
             "--no-log-timestamp",
+            "--log-format=json",
             "--reset-log-level-file",
             "--process-max=4",
             "--network-limit=1MiB",
