@@ -75,19 +75,22 @@ fn a_bar_shows_on_a_terminal_alone_and_tears_no_line() {
 fn each_repository_that_is_verified_has_its_bar() {
     let s3 = S3Server::start();
     let credentials = s3.credentials();
-    let site = Site::builder(&Server::get(17))
-        .repositories(2)
-        .global("repo1-type=s3\nrepo1-s3-uri-style=path")
-        .global(&format!("repo1-s3-bucket={}\nrepo1-s3-region={}", S3Server::BUCKET, s3.region()))
-        .global(&format!("repo1-s3-endpoint={}", s3.url()))
-        .global(&format!("repo1-s3-key={}\nrepo1-s3-key-secret={}", credentials.access_key, credentials.secret))
-        .start();
+    let mut builder = Site::builder(&Server::get(17)).repositories(2);
+    for repo in ["repo1", "repo2"] {
+        builder = builder
+            .global(&format!("{repo}-type=s3\n{repo}-s3-uri-style=path"))
+            .global(&format!("{repo}-s3-bucket={}\n{repo}-s3-region={}", S3Server::BUCKET, s3.region()))
+            .global(&format!("{repo}-s3-endpoint={}", s3.url()))
+            .global(&format!("{repo}-s3-key={}\n{repo}-s3-key-secret={}", credentials.access_key, credentials.secret));
+    }
+    let site = builder.start();
     site.backup(&["--repo=1"]);
     site.backup(&["--repo=2"]);
     let arguments = ["--network-limit=2MiB", "--log-level-console=info", "verify"];
     let shown = on_terminal(&site, "TERM=xterm", "{}", &arguments).expect_success();
-    assert!(shown.stdout.contains("repo1 verify ["), "{}", shown.report());
-    assert!(shown.stdout.contains("MB of ") && shown.stdout.contains("repo2 verify"), "{}", shown.report());
+    for bar in ["repo1 verify [", "repo2 verify ["] {
+        assert!(shown.stdout.contains(bar), "{bar}: {}", shown.report());
+    }
     assert!(log_lines(&shown).iter().any(|line| line.contains("repo2: 1 backups need ")), "{}", shown.report());
 }
 
