@@ -22,7 +22,7 @@ fn parsed(lines: &str) -> Vec<Value> {
             assert!(object.contains_key(member), "no {member}: {line}");
         }
         assert!(value["hints"].is_array() && value["message"].is_string() && value["pid"].is_u64(), "{line}");
-        let process = value["process"].as_str().unwrap();
+        let process = value["process"].as_str().expect("the process is text");
         assert!(process.len() == 3 && process.starts_with('P'), "{line}");
         value
     };

@@ -15,7 +15,7 @@ use super::reader::{Opened, Reader};
 use super::room::Room;
 use super::stock::Stock;
 use super::taker::{Rules, Taker, TaskRead};
-use super::telling::Telling;
+use super::telling::{self, Telling};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::vigil::Vigil;
@@ -115,7 +115,7 @@ fn collect(
     for next in under_way {
         session.check()?;
         match next {
-            UnderWay::LeftOut(left_out) => telling.left_out(&left_out),
+            UnderWay::LeftOut(left_out) => telling::left_out(&left_out),
             UnderWay::Bare(found) => collector.add_bare(&found)?,
             UnderWay::ControlFile(found) => control_file = Some(found),
             UnderWay::Gone(counts) => collector.release(&counts),
@@ -139,7 +139,7 @@ fn collect(
                     telling.read(&found, file.plan.as_deref(), &read, old.as_ref());
                     collector.add_file(&found, read, file.relation_block.is_some(), old)?;
                 } else {
-                    telling.gone(&found);
+                    telling::gone(&found);
                     collector.pass_over(&found);
                     collector.release(&old.map_or_else(Vec::new, |old| old.counts));
                 }

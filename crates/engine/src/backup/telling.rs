@@ -60,6 +60,20 @@ pub(super) fn is_wanted() -> bool {
     tracing::enabled!(Level::DEBUG)
 }
 
+/// Tells that something is not part of the backup.
+pub(super) fn left_out(LeftOut { path, exclusion }: &LeftOut) {
+    let what = match exclusion.scope {
+        Scope::Whole => "",
+        Scope::Contents => "what is in ",
+    };
+    tracing::debug!("leave out {what}'{}': {}", path.display(), exclusion.reason);
+}
+
+/// Tells of a file that is not there any more.
+pub(super) fn gone(found: &Member) {
+    tracing::debug!("skip file '{}': it was removed while the backup ran", name(found));
+}
+
 /// What is planned for a file, if somebody listens to that; not all of it where it is long, as many files wait to be told
 /// of.
 pub(super) fn of_plan(plan: &FilePlan) -> Option<String> {
@@ -85,15 +99,6 @@ impl<'backup> Telling<'backup> {
         Self { files: is_wanted(), frames: tracing::enabled!(Level::TRACE), session, stock, since, progress }
     }
 
-    /// Tells that something is not part of the backup.
-    pub(super) fn left_out(&self, LeftOut { path, exclusion }: &LeftOut) {
-        let what = match exclusion.scope {
-            Scope::Whole => "",
-            Scope::Contents => "what is in ",
-        };
-        tracing::debug!("leave out {what}'{}': {}", path.display(), exclusion.reason);
-    }
-
     /// Tells of a file that is as it was in the reference, which was seen without reading it.
     pub(super) fn kept(&self, found: &Member, old: &OldContent) {
         if !self.files {
@@ -113,21 +118,18 @@ impl<'backup> Telling<'backup> {
         if !self.files {
             return;
         }
-        let is_same = old.is_some_and(|old| read.is_as(old));
-        let mut what =
-            if read.size() == 0 { "is empty".to_owned() } else { format!("read {}", human_size(read.bytes())) };
-        if is_same && read.size() > 0 {
-            what.push_str(", its content is unchanged");
-        }
-        what.push_str(&frames_in_words(&self.frames_of(read.map())));
-        if !read.damaged().is_empty() {
-            let count: u64 = read.damaged().iter().map(|range| u64::from(range.count)).sum();
-            what.push_str(&format!(", {count} page(s) do not match their checksums"));
-        }
-        if read.has_shrunk() {
-            what.push_str(", it was cut off while the backup ran");
-        }
-        self.file(&name(found), read.size(), &what);
+        let (size, bytes) = (read.size(), human_size(read.bytes()));
+        let is_same = size > 0 && old.is_some_and(|old| read.is_as(old));
+        let damaged: u64 = read.damaged().iter().map(|range| u64::from(range.count)).sum();
+        let what = [
+            if size == 0 { "is empty".to_owned() } else { format!("read {bytes}") },
+            if is_same { ", its content is unchanged".to_owned() } else { String::new() },
+            frames_in_words(&self.frames_of(read.map())),
+            if damaged > 0 { format!(", {damaged} page(s) do not match their checksums") } else { String::new() },
+            if read.has_shrunk() { ", it was cut off while the backup ran".to_owned() } else { String::new() },
+        ]
+        .concat();
+        self.file(&name(found), size, &what);
         if let Some(plan) = plan {
             tracing::trace!("plan for '{}': {plan}", name(found));
         }
@@ -140,11 +142,6 @@ impl<'backup> Telling<'backup> {
             self.file(name, size, &format!("is restored last{}", frames_in_words(&self.frames_of(map))));
             self.each_frame(name, map);
         }
-    }
-
-    /// Tells of a file that is not there any more.
-    pub(super) fn gone(&self, found: &Member) {
-        tracing::debug!("skip file '{}': it was removed while the backup ran", name(found));
     }
 
     fn file(&self, name: &str, size: u64, what: &str) {
