@@ -36,7 +36,8 @@ fn with_message<'lines>(lines: &'lines [Value], part: &str) -> &'lines Value {
 
 #[test]
 fn every_line_of_every_command_is_an_object() {
-    let site = Site::builder(&Server::get(17)).passphrase("hush-hush").global("log-format=json\nbogus=1").create();
+    let site =
+        Site::builder(&Server::get(17)).passphrase("hush-hush").global("log-format=json\nprogress=n\nbogus=1").create();
     site.reconfigure("log-timestamp=n", "log-timestamp=y");
     let mut site = site;
     site.cluster.start();
@@ -56,6 +57,22 @@ fn every_line_of_every_command_is_an_object() {
     assert_eq!(parsed(&fs::read_to_string(log.join("demo-backup.log")).unwrap()), lines, "console and file differ");
     for command in ["check", "verify", "expire"] {
         assert!(!parsed(&run(&[command]).expect_success().stdout).is_empty(), "{command}");
+    }
+    // Whatever they come to.
+    let segment = "0000000100000000000000FF";
+    for arguments in [
+        &["--set=20200101-000000F", "--annotation=a=b", "annotate"][..],
+        &["--schedule-expire=* * * * *", "--once", "agent"],
+        &["archive-get", segment, text(&log)],
+        &["archive-push", "/nowhere/000000010000000000000001"],
+        &["stanza-upgrade"],
+        &["stanza-delete"],
+        &["stop"],
+        &["--type=incr", "backup"],
+        &["start"],
+    ] {
+        let finished = run(arguments);
+        assert!(!parsed(&finished.stdout).is_empty() && finished.stderr.is_empty(), "{}", finished.report());
     }
     // Several lines in one message, and hints.
     let restored = site.scratch.path().join("restored");
