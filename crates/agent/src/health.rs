@@ -155,8 +155,7 @@ fn waiting(stanza: &StanzaStatus, now: Timestamp) -> Option<Finding> {
 fn failing(job: &JobStatus) -> Option<Finding> {
     let last = job.last.as_ref().filter(|_| job.failures > 0)?;
     let how = last.code.map_or_else(|| "by a signal".to_owned(), |code| format!("with exit code {code}"));
-    let line = last.lines.iter().rev().find(|line| line.contains("ERROR")).or(last.lines.last());
-    let line = line.map(|line| format!(": {}", line.trim())).unwrap_or_default();
+    let line = last.complaint().map(|line| format!(": {line}")).unwrap_or_default();
     let times = if job.failures == 1 { "once".to_owned() } else { format!("{} times in a row", job.failures) };
     Some(finding(Grade::Error, format!("{} has failed {times}, last {how}{line}", job.kind)))
 }

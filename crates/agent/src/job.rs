@@ -5,6 +5,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A kind of job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -82,10 +83,29 @@ impl Run {
         self.code == Some(0)
     }
 
+    /// What it complained of last, or said last, in one line.
+    pub fn complaint(&self) -> Option<String> {
+        let error = self.lines.iter().rev().find_map(|line| error_in(line));
+        error.or_else(|| Some(self.lines.last()?.trim().to_owned()))
+    }
+
     /// How long it took.
     pub fn duration(&self) -> SignedDuration {
         self.ended.duration_since(self.started)
     }
+}
+
+/// The error that a line of a log tells of, in whichever form the log has.
+fn error_in(line: &str) -> Option<String> {
+    let Ok(Value::Object(record)) = serde_json::from_str(line) else {
+        return line.contains("ERROR").then(|| line.trim().to_owned());
+    };
+    if record.get("level")? != "error" {
+        return None;
+    }
+    let message = record.get("message")?.as_str()?;
+    let code = record.get("code").and_then(Value::as_u64).map(|code| format!("[{code:03}]: ")).unwrap_or_default();
+    Some(format!("ERROR: {code}{message}"))
 }
 
 /// What is remembered of a kind of job.
@@ -167,5 +187,28 @@ impl Memory {
         let own = good.filter_map(|(_, job)| Some(job.last_good.as_ref()?.started));
         let others = self.in_repositories.iter().filter(|(other, _)| does_it(other)).map(|(_, began)| *began);
         own.chain(others).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_complaint_is_found_in_both_forms_of_a_log() {
+        let time: Timestamp = "2026-11-26T00:00:00Z".parse().unwrap();
+        let complaint = |lines: &[&str]| {
+            let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+            Run { due: time, started: time, ended: time, code: Some(50), lines }.complaint()
+        };
+        let text = ["P00   INFO: begin", "P00  ERROR: [050]: locked", "            HINT: wait", "P00   INFO: end"];
+        assert_eq!(complaint(&text).as_deref(), Some("P00  ERROR: [050]: locked"));
+        let json = [
+            r#"{"level":"error","code":50,"message":"locked","hints":["wait"]}"#,
+            r#"{"level":"info","code":null,"message":"ERROR is but a word"}"#,
+        ];
+        assert_eq!(complaint(&json).as_deref(), Some("ERROR: [050]: locked"));
+        assert_eq!(complaint(&["begin", " end "]).as_deref(), Some("end"));
+        assert_eq!(complaint(&[]), None);
     }
 }

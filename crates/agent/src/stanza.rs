@@ -378,8 +378,7 @@ impl Stanza {
 }
 
 fn failed(kind: Kind, how: &str, run: &Run) -> String {
-    let last = run.lines.iter().rev().find(|line| line.contains("ERROR")).or(run.lines.last());
-    last.map_or_else(|| format!("{kind} {how}"), |line| format!("{kind} {how}: {}", line.trim()))
+    run.complaint().map_or_else(|| format!("{kind} {how}"), |line| format!("{kind} {how}: {line}"))
 }
 
 fn kept_again(late: Late) -> String {

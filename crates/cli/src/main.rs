@@ -5,8 +5,10 @@ mod exit;
 mod failure;
 mod logging;
 mod output;
+mod progress;
 mod run;
 mod settings;
+mod terminal;
 
 use std::panic;
 use std::process::ExitCode;

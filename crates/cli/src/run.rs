@@ -12,8 +12,9 @@ use rustix::fs::Mode;
 use crate::commands::{self, Done, HeldLock};
 use crate::exit;
 use crate::failure::{Failure, Result};
-use crate::logging::{self, Level};
+use crate::logging::{self, Format};
 use crate::output;
+use crate::progress;
 
 /// This program's version.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -43,7 +44,7 @@ impl Program {
             Err(failure) => Err(failure),
         };
         ended.unwrap_or_else(|failure| {
-            output::complain(&logging::short_line(Level::Error, &failure.log_message()));
+            logging::complain(self.format_without_understanding(), &failure.log_message());
             self.without_understanding(failure.code.number)
         })
     }
@@ -53,6 +54,14 @@ impl Program {
         let may_be_archive_get =
             self.arguments.iter().any(|argument| argument.to_str().is_some_and(exit::may_mean_archive_get));
         if may_be_archive_get { exit::of_archive_get(code) } else { code }
+    }
+
+    /// The form of log lines where the configuration can't be understood: what the command line says, or the environment.
+    fn format_without_understanding(&self) -> Format {
+        let name = "log-format";
+        let given = self.arguments.iter().filter_map(|argument| argument.to_str()?.strip_prefix("--"));
+        let given = given.filter_map(|argument| argument.strip_prefix(name)?.strip_prefix('=')).next_back();
+        Format::from_option(given.or_else(|| self.environment.value_of(name)).unwrap_or_default())
     }
 
     fn load(&self) -> Result<Invocation> {
@@ -135,6 +144,7 @@ impl Program {
 fn framed(configuration: &Configuration, stopwatch: Stopwatch, run: impl FnOnce() -> Result<Done>) -> Result<Done, u8> {
     let command = configuration.command();
     let name = command.name_in_role(configuration.role());
+    logging::is_of(configuration);
     frame(configuration, &format!("{name} command begin {VERSION}: {}", configuration.describe()));
     let ended = run();
     tell_traffic();
@@ -187,6 +197,7 @@ fn tell_traffic() {
 /// Ends the process where the work does not end by itself. What can be cleaned up from outside it is cleaned up.
 #[expect(clippy::exit, reason = "the work does not end by itself")]
 fn end_by_force(command: Command, signal: Signal) {
+    progress::clear();
     tracing::info!("{} command end: terminated on signal [{signal}]", command.name());
     std::process::exit(i32::from(exit::on_signal(command, signal)));
 }

@@ -24,6 +24,13 @@ impl Environment {
             .collect()
     }
 
+    /// What a variable says of an option, whether it makes sense or not; pgark's own goes first.
+    pub fn value_of(&self, option: &str) -> Option<&str> {
+        let variable = |prefix: &str| format!("{prefix}{}", option.to_uppercase().replace('-', "_"));
+        let value = self.0.get(&variable(OWN_PREFIX)).or_else(|| self.0.get(&variable(OTHER_PREFIX)))?;
+        Some(value.as_str())
+    }
+
     /// The variables whose names begin with `prefix`: the option each of them names, its full name and its value.
     pub(crate) fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = (String, &str, &Written)> {
         self.0.iter().filter_map(move |(variable, value)| {

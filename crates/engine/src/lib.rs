@@ -18,6 +18,7 @@ pub mod lock;
 pub mod objects;
 mod parallel;
 mod pin;
+pub mod progress;
 pub mod restore;
 pub mod sidecar;
 pub mod size;

@@ -2,21 +2,23 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use fs_err as fs;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pgark_repository::StanzaName;
-use pgark_system::clock::Stopwatch;
 use pgark_system::lock::{FileLock, is_held};
 use pgark_system::{clock, durable, random, termination};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
 
 /// How long somebody may hold the lock without being at work.
 const LOOK_TIME: Duration = Duration::from_millis(50);
@@ -24,7 +26,7 @@ const LOOK_TIME: Duration = Duration::from_millis(50);
 /// How often who waits for a lock asks for it.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often a lock file is told how far the work is.
+/// How often a lock file tells how far the work is.
 const TELL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The kind of the lock by which one agent keeps others off a stanza. `stop` has the commands end that an agent has begun,
@@ -91,8 +93,6 @@ impl Holder {
     }
 
     fn set_progress(&mut self, size: u64, done: u64) {
-        // Files may grow meanwhile.
-        let done = done.min(size);
         self.size = Some(size);
         self.size_complete = Some(done);
         self.hundredths = Some(hundredths(size, done));
@@ -130,61 +130,79 @@ impl fmt::Display for Holder {
 /// A lock that is held. It ends with the process or when dropped.
 #[derive(Debug)]
 pub struct Lock {
-    /// 0 as long as it is not known.
-    size: AtomicU64,
-    done: AtomicU64,
-    file: Mutex<LockFile>,
+    file: Arc<Mutex<LockFile>>,
 }
 
 #[derive(Debug)]
 struct LockFile {
     file: FileLock,
     holder: Holder,
-    since_told: Stopwatch,
 }
 
 impl LockFile {
-    fn tell(&mut self) -> std::io::Result<()> {
-        let holder = serde_json::to_vec(&self.holder).map_err(std::io::Error::from)?;
-        self.since_told = Stopwatch::start();
-        self.file.write(&holder)
+    /// Writes who holds the lock. Nothing depends on it.
+    fn tell(&mut self) {
+        let written = serde_json::to_vec(&self.holder).map_err(std::io::Error::from);
+        if let Err(error) = written.and_then(|holder| self.file.write(&holder)) {
+            tracing::debug!("unable to write lock file: {error}");
+        }
+    }
+}
+
+/// Has a lock file tell how far work is, as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Following {
+    thread: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.thread.take() {
+            drop(stop);
+            // It holds the lock's file, which others may take from here on. One that has panicked holds it no more.
+            let _ended = thread.join();
+        }
     }
 }
 
 impl Lock {
-    /// Says how many bytes there are to be worked on.
-    pub(crate) fn expect(&self, size: u64) {
-        self.size.store(size, Ordering::Relaxed);
-    }
-
-    /// Says that so many more bytes are done. The file tells of it now and then.
-    pub(crate) fn advance(&self, bytes: u64) {
-        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let size = self.size.load(Ordering::Relaxed);
-        if size == 0 {
-            return;
-        }
-        // Whoever has the file tells what there is to tell.
-        let Ok(mut file) = self.file.try_lock() else { return };
-        if file.since_told.elapsed() < TELL_INTERVAL {
-            return;
-        }
-        file.holder.set_progress(size, done);
-        if let Err(error) = file.tell() {
-            tracing::debug!("unable to write progress: {error}");
+    /// Has the file tell now and then how far the work is.
+    pub(crate) fn follow(&self, progress: Arc<Progress>) -> Following {
+        let (stop, stopped) = bounded::<()>(0);
+        let file = Arc::clone(&self.file);
+        let follow = move || {
+            let mut told = None;
+            while stopped.recv_timeout(TELL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                let sample = progress.sample();
+                let known = sample.total.map(|total| (total, sample.done));
+                if let Some((total, done)) = known.filter(|_| known != told) {
+                    let mut file = lock_file(&file);
+                    file.holder.set_progress(total, done);
+                    file.tell();
+                    told = known;
+                }
+            }
+        };
+        match thread::Builder::new().name("lock".to_owned()).spawn(follow) {
+            Ok(thread) => Following { thread: Some((stop, thread)) },
+            Err(error) => {
+                tracing::debug!("the lock file does not tell of progress: {error}");
+                Following { thread: None }
+            }
         }
     }
 
     /// Goes on with another command, of whose progress nothing is known.
     pub fn pass_to(&self, command: &str) {
-        self.size.store(0, Ordering::Relaxed);
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = lock_file(&self.file);
         let holder = Holder { hundredths: None, size: None, size_complete: None, ..file.holder.clone() };
         file.holder = Holder { cmd: Some(command.to_owned()), ..holder };
-        if let Err(error) = file.tell() {
-            tracing::debug!("unable to write lock file: {error}");
-        }
+        file.tell();
     }
+}
+
+fn lock_file(file: &Mutex<LockFile>) -> MutexGuard<'_, LockFile> {
+    file.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The stanza of the name of a command's lock file, `<stanza>-<kind>-<repository>.lock`. It may have dashes in it, the rest has none.
@@ -231,9 +249,9 @@ pub fn acquire(locks: &Locks, stanza: &StanzaName, kind: &str, repository: u32, 
     }
     let Some(file) = lock else { return Err(refusal(&path, locks.wait)) };
     let holder = Holder::of_this_process(command)?;
-    let mut file = LockFile { file, holder, since_told: Stopwatch::start() };
-    file.tell()?;
-    Ok(Lock { size: AtomicU64::new(0), done: AtomicU64::new(0), file: Mutex::new(file) })
+    let mut file = LockFile { file, holder };
+    file.tell();
+    Ok(Lock { file: Arc::new(Mutex::new(file)) })
 }
 
 fn refusal(path: &Path, waited: Duration) -> Error {

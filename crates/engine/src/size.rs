@@ -1,4 +1,4 @@
-//! Sizes for people.
+//! Sizes and places in words, for people.
 
 /// A size in bytes as pgBackRest writes it: powers of 1024, one decimal unless it is 0.
 pub fn human_size(bytes: u64) -> String {
@@ -13,9 +13,25 @@ pub fn human_size(bytes: u64) -> String {
     }
 }
 
+/// So many pages of a file from the first on: `page 4`, `pages 0-15`.
+pub(crate) fn pages(first: u32, count: u32) -> String {
+    match count {
+        1 => format!("page {first}"),
+        _ => format!("pages {first}-{}", (u64::from(first) + u64::from(count)).saturating_sub(1)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_are_told_as_ranges() {
+        assert_eq!(pages(4, 1), "page 4");
+        assert_eq!(pages(0, 16), "pages 0-15");
+        assert_eq!(pages(u32::MAX, 2), "pages 4294967295-4294967296");
+        assert_eq!(pages(0, 0), "pages 0-0");
+    }
 
     #[test]
     fn sizes_have_a_decimal_where_it_says_something() {

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use pgark_config::{Configuration, option};
 use pgark_engine::backup::{self, BackupSettings};
+use pgark_engine::progress::Board;
 use pgark_engine::stanza::RepositorySettings;
 use pgark_repository::manifest::{DamagedFile, ManifestDocument, PageRange, Unexplained};
 use pgark_repository::{Label, LabelKind};
 
 use crate::commands::HeldLock;
 use crate::failure::{Failure, Result};
+use crate::progress::while_shown;
 use crate::run::PROGRAM;
 use crate::settings;
 use pgark_engine::size::human_size;
@@ -18,13 +20,15 @@ use pgark_engine::size::human_size;
 /// Takes a backup into the first repository, or into the one that `--repo` names. Gives what is locked still.
 pub(crate) fn run(configuration: &Configuration) -> Result<HeldLock> {
     let repository = choose_repository(configuration)?.open()?;
-    let settings = backup_settings(configuration, repository.key)?;
-    let report = backup::run(&settings, &repository)?;
+    let report = while_shown(configuration, |board| {
+        let settings = backup_settings(configuration, repository.key, board)?;
+        Ok::<_, Failure>(backup::run(&settings, &repository)?)
+    })?;
     tell(&report.document);
     Ok(HeldLock { repository: repository.key, lock: report.lock })
 }
 
-fn backup_settings(configuration: &Configuration, repository: u32) -> Result<BackupSettings> {
+fn backup_settings(configuration: &Configuration, repository: u32, board: &Board) -> Result<BackupSettings> {
     let is_online = configuration.boolean(&option::ONLINE);
     let write = settings::write_options(configuration);
     Ok(BackupSettings {
@@ -50,6 +54,7 @@ fn backup_settings(configuration: &Configuration, repository: u32) -> Result<Bac
         write,
         compression: settings::compression_text(write.compression),
         locks: settings::locks(configuration),
+        board: board.clone(),
         host: settings::host(),
         program: PROGRAM.to_owned(),
     })

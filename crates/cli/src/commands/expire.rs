@@ -4,48 +4,53 @@ use jiff::SignedDuration;
 use pgark_config::{Command, Configuration, option};
 use pgark_engine::expire::retention::{ArchiveRetention, FullRetention, Keep, Retention};
 use pgark_engine::expire::{self, ExpireRepository, ExpireSettings, Outcome, Request};
+use pgark_engine::progress::Board;
 use pgark_engine::{Error, ErrorKind};
 use pgark_repository::LabelKind;
 
 use crate::commands::HeldLock;
 use crate::exit;
 use crate::failure::{Failure, Result};
+use crate::progress::while_shown;
 use crate::run::PROGRAM;
 use crate::settings;
 
 /// Expires in every repository, or in the one that `--repo` names.
 pub(crate) fn run(configuration: &Configuration) -> Result<()> {
-    let settings = ExpireSettings {
-        request: request(configuration)?,
-        archive_before: configuration
-            .optional_text(&option::ARCHIVE_EXPIRE_BEFORE)
-            .map(|text| {
-                text.parse().map_err(|_| {
-                    Failure::option_value(format!(
-                        "'{text}' is not a valid WAL segment name for option '--archive-expire-before'"
-                    ))
-                })
+    let archive_before = configuration
+        .optional_text(&option::ARCHIVE_EXPIRE_BEFORE)
+        .map(|text| {
+            text.parse().map_err(|_| {
+                Failure::option_value(format!(
+                    "'{text}' is not a valid WAL segment name for option '--archive-expire-before'"
+                ))
             })
-            .transpose()?,
-        dry_run: configuration.boolean(&option::DRY_RUN),
-        ..settings_of(configuration)?
-    };
-    expire_all(configuration, &settings, None)
+        })
+        .transpose()?;
+    let dry_run = configuration.boolean(&option::DRY_RUN);
+    let request = request(configuration)?;
+    while_shown(configuration, |board| {
+        let settings = ExpireSettings { request, archive_before, dry_run, ..settings_of(configuration, board)? };
+        expire_all(configuration, &settings, None)
+    })
 }
 
 /// Expires by the rules after a backup, which has its repository locked still.
 pub(crate) fn run_after_backup(configuration: &Configuration, held: &HeldLock) -> Result<()> {
     held.lock.pass_to("expire");
-    expire_all(configuration, &settings_of(configuration)?, Some(held.repository))
+    while_shown(configuration, |board| {
+        expire_all(configuration, &settings_of(configuration, board)?, Some(held.repository))
+    })
 }
 
-fn settings_of(configuration: &Configuration) -> Result<ExpireSettings> {
+fn settings_of(configuration: &Configuration, board: &Board) -> Result<ExpireSettings> {
     Ok(ExpireSettings {
         stanza: settings::stanza(configuration)?,
         request: Request::Rules,
         archive_before: None,
         dry_run: false,
         locks: settings::locks(configuration),
+        board: board.clone(),
         host: settings::host(),
         program: PROGRAM.to_owned(),
     })

@@ -13,23 +13,25 @@ const BANNER: &str = "-------------------PROCESS START-------------------\n";
 #[derive(Debug)]
 pub(super) struct LogFile {
     file: fs::File,
-    has_banner: bool,
+    /// Whether a banner is still to be written.
+    wants_banner: bool,
 }
 
 impl LogFile {
     /// Opens the file, and creates it and its directory where they are missing.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    /// Before the first line comes a banner, if it is wanted.
+    pub(super) fn open(path: &Path, wants_banner: bool) -> io::Result<Self> {
         if let Some(directory) = path.parent() {
             durable::create_directory_all(directory, 0o750)?;
         }
         let file = fs::OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
-        Ok(Self { file, has_banner: false })
+        Ok(Self { file, wants_banner })
     }
 
-    /// Appends a line, the first one below a banner. A log that can't be written keeps nobody from working.
+    /// Appends a line. A log that can't be written keeps nobody from working.
     pub(super) fn write(&mut self, line: &str) {
-        let text = if self.has_banner { line.to_owned() } else { format!("{}{line}", self.banner()) };
-        self.has_banner = true;
+        let text = if self.wants_banner { format!("{}{line}", self.banner()) } else { line.to_owned() };
+        self.wants_banner = false;
         let _lost = self.file.write_all(text.as_bytes());
     }
 

@@ -1,8 +1,15 @@
 //! The form of a log line.
 
+use std::io::IsTerminal;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tracing::level_filters::LevelFilter;
+
+use crate::terminal;
+
+/// How many letters the longest name of a level has.
+const LEVEL_WIDTH: usize = 6;
 
 /// How important a line is, in pgBackRest's words; also how much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,7 +65,7 @@ impl Level {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Off => "OFF",
             Self::Error => "ERROR",
@@ -85,22 +92,50 @@ pub(super) fn process_number() -> u32 {
     thread.name().and_then(|name| name.strip_prefix('P')).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
+/// Whether what matters stands out by its colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colours {
+    /// It is for eyes.
+    Shown,
+    /// It is for files and programs too.
+    None,
+}
+
+impl Colours {
+    /// Those of what is written to a stream.
+    pub(crate) fn of(stream: &impl IsTerminal) -> Self {
+        if terminal::has_colours(stream) { Self::Shown } else { Self::None }
+    }
+
+    /// The name of a level, in yellow or red where somebody should look.
+    fn paint(self, level: Level) -> String {
+        let name = level.name();
+        match (self, level) {
+            (Self::Shown, Level::Error) => format!("\x1b[31m{name}\x1b[0m"),
+            (Self::Shown, Level::Warn) => format!("\x1b[33m{name}\x1b[0m"),
+            _ => name.to_owned(),
+        }
+    }
+}
+
 /// A line of the log: `2026-11-22 12:19:40.196 P00   INFO: message`. The time is local.
-pub(super) fn line(stamp: Stamp, level: Level, message: &str) -> String {
+pub(super) fn line(stamp: Stamp, level: Level, colours: Colours, message: &str) -> String {
     let time = stamp.time.map(|time| time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f ").to_string());
-    let start = format!("{}P{:02} {:>6}: ", time.unwrap_or_default(), stamp.process, level.name());
-    hang(&start, message)
+    let blanks = " ".repeat(LEVEL_WIDTH.saturating_sub(level.name().len()));
+    let start = format!("{}P{:02} {blanks}", time.unwrap_or_default(), stamp.process);
+    hang(&start, level, colours, message)
 }
 
 /// A line with neither time nor process: `ERROR: message`.
-pub(crate) fn short_line(level: Level, message: &str) -> String {
-    hang(&format!("{}: ", level.name()), message)
+pub(crate) fn short_line(level: Level, colours: Colours, message: &str) -> String {
+    hang("", level, colours, message)
 }
 
-/// Puts `start` before the message, and as many blanks before each further line of it.
-fn hang(start: &str, message: &str) -> String {
-    let indent = format!("\n{}", " ".repeat(start.len()));
-    format!("{start}{}\n", message.replace('\n', &indent))
+/// Puts `start` and the level before the message, and as many blanks as they take before each further line of it.
+fn hang(start: &str, level: Level, colours: Colours, message: &str) -> String {
+    let width = start.len() + level.name().len() + ": ".len();
+    let indent = format!("\n{}", " ".repeat(width));
+    format!("{start}{}: {}\n", colours.paint(level), message.replace('\n', &indent))
 }
 
 #[cfg(test)]
@@ -110,18 +145,28 @@ mod tests {
     #[test]
     fn lines_have_pgbackrests_form() {
         let stamp = Stamp { time: None, process: 0 };
-        assert_eq!(line(stamp, Level::Info, "new backup label"), "P00   INFO: new backup label\n");
-        assert_eq!(line(Stamp { process: 12, ..stamp }, Level::Detail, "x"), "P12 DETAIL: x\n");
+        let plain = |stamp, level, message| line(stamp, level, Colours::None, message);
+        assert_eq!(plain(stamp, Level::Info, "new backup label"), "P00   INFO: new backup label\n");
+        assert_eq!(plain(Stamp { process: 12, ..stamp }, Level::Detail, "x"), "P12 DETAIL: x\n");
         assert_eq!(
-            line(stamp, Level::Error, "[050]: locked\nHINT: wait"),
+            plain(stamp, Level::Error, "[050]: locked\nHINT: wait"),
             "P00  ERROR: [050]: locked\n            HINT: wait\n"
         );
         let time = Some(Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_micros(196_999));
-        let full = line(Stamp { time, process: 0 }, Level::Warn, "a\nb");
+        let full = plain(Stamp { time, process: 0 }, Level::Warn, "a\nb");
         let (first, second) = full.split_once('\n').unwrap();
         assert!(first.ends_with(".196 P00   WARN: a"), "{first}");
         assert_eq!(second, format!("{}b\n", " ".repeat(first.len() - 1)));
-        assert_eq!(short_line(Level::Error, "[048]: a\nHINT: b"), "ERROR: [048]: a\n       HINT: b\n");
+        assert_eq!(short_line(Level::Error, Colours::None, "[048]: a\nHINT: b"), "ERROR: [048]: a\n       HINT: b\n");
+    }
+
+    #[test]
+    fn colours_change_nothing_but_the_colour() {
+        let stamp = Stamp { time: None, process: 0 };
+        let coloured = line(stamp, Level::Warn, Colours::Shown, "a\nb");
+        assert_eq!(coloured, "P00   \x1b[33mWARN\x1b[0m: a\n            b\n");
+        assert_eq!(short_line(Level::Error, Colours::Shown, "a\nb"), "\x1b[31mERROR\x1b[0m: a\n       b\n");
+        assert_eq!(line(stamp, Level::Info, Colours::Shown, "a"), line(stamp, Level::Info, Colours::None, "a"));
     }
 
     #[test]

@@ -122,6 +122,9 @@ pub(super) const CONNECTING: &[Command] = &[Backup, Check, StanzaCreate, StanzaD
 /// Every command that works in several threads.
 pub(super) const PARALLEL: &[Command] = &[ArchiveGet, ArchivePush, Backup, Restore, Verify];
 
+/// Every command that may take long.
+pub(super) const LONG: &[Command] = &[Backup, Expire, Restore, Verify];
+
 /// Every command that keeps to retention.
 pub(super) const RETAINING: &[Command] = &[Backup, Expire];
 

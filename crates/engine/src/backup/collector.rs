@@ -94,6 +94,31 @@ impl FileRead {
         Self { size, bytes: 0, map, is_changed: false, damaged, unexplained, has_ended: false }
     }
 
+    /// Its size.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Bytes that were read.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Where its pages lie.
+    pub(super) fn map(&self) -> &PageMap {
+        &self.map
+    }
+
+    /// The pages that did not match their checksums.
+    pub(super) fn damaged(&self) -> &[PageRange] {
+        &self.damaged
+    }
+
+    /// Whether it is what the reference has of it.
+    pub(super) fn is_as(&self, old: &OldContent) -> bool {
+        !self.is_changed && old.size == self.size
+    }
+
     /// Whether the file was shorter than the walk had found it.
     pub(super) fn has_shrunk(&self) -> bool {
         self.has_ended
@@ -212,9 +237,7 @@ impl<'backup, 'repository> Collector<'backup, 'repository> {
             self.unexplained.add(&found.path.to_string_lossy(), &read.unexplained);
         }
         let content = match old {
-            Some(old) if !read.is_changed && old.size == read.size && !self.stock.must_move(&old.content) => {
-                old.content
-            }
+            Some(old) if read.is_as(&old) && !self.stock.must_move(&old.content) => old.content,
             old => {
                 let (content, counts) = self.content(read.size, read.map)?;
                 self.uses.replace(&old.map_or_else(Vec::new, |old| old.counts), &counts);

@@ -15,8 +15,9 @@ use super::reader::{Opened, Reader};
 use super::room::Room;
 use super::stock::Stock;
 use super::taker::{Rules, Taker, TaskRead};
+use super::telling::{self, Telling};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock::Lock;
+use crate::progress::Progress;
 use crate::vigil::Vigil;
 
 /// Files that may be on their way from the walk to the manifest. It bounds memory.
@@ -35,6 +36,8 @@ pub(super) struct Crew<'backup, 'repository> {
     pub(super) rules: &'backup Rules<'backup>,
     /// Where pages are stored.
     pub(super) packs: &'backup Packs<'repository>,
+    /// Who tells of files.
+    pub(super) telling: &'backup Telling<'backup>,
     /// How many workers there are; each has a reader.
     pub(super) workers: usize,
 }
@@ -49,9 +52,9 @@ pub(super) fn copy(
     crew: &Crew<'_, '_>,
     collector: &mut Collector<'_, '_>,
     session: &Vigil<'_>,
-    lock: &Lock,
+    progress: &Progress,
 ) -> Result<Option<Entry>> {
-    let Crew { stock, rules, packs, workers } = *crew;
+    let Crew { stock, rules, packs, telling, workers } = *crew;
     let (under_way_sender, under_way) = bounded(FILES_UNDER_WAY);
     let (task_sender, tasks) = bounded(2 * workers);
     let (result_sender, results) = bounded(FILES_UNDER_WAY);
@@ -70,7 +73,7 @@ pub(super) fn copy(
         }
         // Only readers and workers hold these from here on, so that each side sees when the other is gone.
         drop((tasks, result_sender));
-        let control_file = collect(under_way, results, &room, collector, session, lock);
+        let control_file = collect(under_way, results, &room, collector, telling, session, progress);
         drop(closing);
         let control_file = control_file?;
         match walking.join() {
@@ -103,19 +106,22 @@ fn collect(
     results: Receiver<TaskResult>,
     room: &Room,
     collector: &mut Collector<'_, '_>,
+    telling: &Telling<'_>,
     session: &Vigil<'_>,
-    lock: &Lock,
+    progress: &Progress,
 ) -> Result<Option<Entry>> {
     let mut control_file = None;
     let mut waiting = BTreeMap::new();
     for next in under_way {
         session.check()?;
         match next {
+            UnderWay::LeftOut(left_out) => telling::left_out(&left_out),
             UnderWay::Bare(found) => collector.add_bare(&found)?,
             UnderWay::ControlFile(found) => control_file = Some(found),
             UnderWay::Gone(counts) => collector.release(&counts),
             UnderWay::Kept { found, old } => {
-                lock.advance(old.size);
+                progress.advance(old.size);
+                telling.kept(&found, &old);
                 collector.keep_file(&found, old)?;
             }
             UnderWay::Read { found, file, tasks, map, old, room: taken } => {
@@ -123,19 +129,17 @@ fn collect(
                 let share = file.size / (tasks.end - tasks.start).max(1);
                 for sequence in tasks {
                     let task = wait_for(sequence, &results, &mut waiting, session)?;
-                    lock.advance(share);
+                    progress.advance(share);
                     read = task.zip(read).map(|(task, mut read)| {
                         read.append(task);
                         read
                     });
                 }
                 if let Some(read) = read {
-                    if read.has_shrunk() {
-                        tracing::debug!("file '{}' was cut off while the backup ran", file.path.display());
-                    }
+                    telling.read(&found, file.plan.as_deref(), &read, old.as_ref());
                     collector.add_file(&found, read, file.relation_block.is_some(), old)?;
                 } else {
-                    tracing::debug!("file '{}' was removed while the backup ran", file.path.display());
+                    telling::gone(&found);
                     collector.pass_over(&found);
                     collector.release(&old.map_or_else(Vec::new, |old| old.counts));
                 }

@@ -18,6 +18,7 @@ use super::reference::Reference;
 use super::stock::Stock;
 use super::tables::path_key;
 use super::task::SourceFile;
+use super::telling;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What decides about files.
@@ -41,18 +42,16 @@ pub(super) fn dispatch(decisions: &Decisions<'_>, out: HandOut<'_>) -> Result<()
     let old = decisions.reference.map(OldEntries::of);
     let mut dispatcher = Dispatcher { decisions, old, out };
     let mut end = Ok(());
-    walk(decisions.data_directory, &decisions.context, &mut |found| match found {
-        Found::LeftOut(left_out) => {
-            tracing::debug!("leave out '{}': {:?}", left_out.path.display(), left_out.exclusion.reason);
-            ControlFlow::Continue(())
-        }
-        Found::Entry(entry) => match dispatcher.next(entry) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(stop) => {
-                end = Err(stop);
-                ControlFlow::Break(())
+    let are_told_of = telling::is_wanted();
+    walk(decisions.data_directory, &decisions.context, &mut |found| {
+        end = match found {
+            Found::LeftOut(left_out) if are_told_of => {
+                dispatcher.out.send(UnderWay::LeftOut(left_out)).map_err(Stop::from)
             }
-        },
+            Found::LeftOut(_) => Ok(()),
+            Found::Entry(entry) => dispatcher.next(entry),
+        };
+        if end.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     Stop::into_result(end.and_then(|()| dispatcher.finish()))
 }

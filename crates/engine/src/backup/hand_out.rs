@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
-use pgark_postgres::data_directory::Entry as FoundEntry;
+use pgark_postgres::data_directory::{Entry as FoundEntry, LeftOut};
 use pgark_repository::PackId;
 use pgark_repository::manifest::{Content, MapReader, PageRange};
 use pgark_repository::map::{PageMap, page_count};
@@ -17,6 +17,7 @@ use super::room::{self, Room};
 use super::sidecar::Found as FoundInSidecar;
 use super::stock::Stock;
 use super::task::{SourceFile, Task, cut};
+use super::telling;
 use crate::error::{Error, Result};
 
 /// What a walk has found.
@@ -29,6 +30,8 @@ pub(super) enum Member {
 
 /// What is on its way from the walk to the manifest, in the order of the walk.
 pub(super) enum UnderWay {
+    /// What is not part of the backup, where somebody wants to know.
+    LeftOut(LeftOut),
     /// What has no content: a directory, or a link of a sidecar.
     Bare(Member),
     /// The control file, which is read last of all.
@@ -144,7 +147,7 @@ impl<'backup> HandOut<'backup> {
     pub(super) fn compare(
         &mut self,
         found: Member,
-        file: SourceFile,
+        mut file: SourceFile,
         mut plan: FilePlan,
         map: &PageMap,
         mut old: Option<OldContent>,
@@ -155,7 +158,7 @@ impl<'backup> HandOut<'backup> {
         }
         let pages = page_count(file.size).unwrap_or(u32::MAX);
         self.complete(&mut plan, pages, map)?;
-        tracing::trace!("file '{}': {plan}", file.path.display());
+        file.plan = telling::of_plan(&plan);
         if let Some(old) = &mut old {
             old.counts = counts(&old.content, map);
         }

@@ -29,6 +29,7 @@ mod stock;
 mod tables;
 mod taker;
 mod task;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod uses;
@@ -67,9 +68,11 @@ use self::reference::Reference;
 use self::sidecar::SourceDirectory;
 use self::stock::Stock;
 use self::taker::Rules;
+use self::telling::Telling;
 use self::wal::NeededWal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{self, Lock, Locks};
+use crate::progress::{Board, Progress, Unit};
 use crate::sidecar::SidecarSettings;
 use crate::stanza::{Identity, OpenRepository, Stanza};
 use crate::turn;
@@ -122,6 +125,8 @@ pub struct BackupSettings {
     pub compression: String,
     /// Where lock files are.
     pub locks: Locks,
+    /// Where it is shown how far it is.
+    pub board: Board,
     /// This host.
     pub host: String,
     /// This program and its version.
@@ -145,6 +150,8 @@ pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<Bac
     ensure_control_file(&settings.exclude)?;
     let stanza = Stanza::open(repository, &settings.stanza)?;
     let lock = lock::acquire(&settings.locks, &settings.stanza, "backup", repository.key, "backup")?;
+    let work = settings.board.begin("backup", repository.key, Unit::Bytes);
+    let following = lock.follow(work.progress());
     let control = ControlFile::read(&settings.data_directory)?;
     let cluster = stanza.expect_current(Identity::of(&control), ErrorKind::BackupMismatch, "PostgreSQL")?.clone();
     let sidecars = sidecar::open(&settings.sidecars, &settings.data_directory, &settings.repository_directories)?;
@@ -154,9 +161,11 @@ pub fn run(settings: &BackupSettings, repository: &OpenRepository) -> Result<Bac
     let result = session.keep(|| {
         let mut connection = server::open_server(settings, &control)?;
         let (seen, condemned) = (0, BTreeSet::new());
-        let (stanza, lock, session) = (&stanza, &lock, &session);
-        Backup { settings, stanza, lock, cluster, control, sidecars, session, seen, condemned }.take(&mut connection)
+        let (stanza, progress, session) = (&stanza, &*work, &session);
+        Backup { settings, stanza, progress, cluster, control, sidecars, session, seen, condemned }
+            .take(&mut connection)
     });
+    drop((following, work));
     // A session that can't be ended is harmless: it is no longer renewed.
     let ended = session.end();
     let document = result?;
@@ -211,7 +220,7 @@ struct Comparison<'backup> {
 struct Backup<'backup, 'repository> {
     settings: &'backup BackupSettings,
     stanza: &'backup Stanza<'backup>,
-    lock: &'backup Lock,
+    progress: &'backup Progress,
     cluster: Cluster,
     control: ControlFile,
     sidecars: Vec<SourceDirectory>,
@@ -244,9 +253,13 @@ impl Backup<'_, '_> {
             None => None,
         };
         let changes = match &reference {
-            Some(reference) => self.changes(reference, &history, started.as_ref(), kind)?,
+            Some(reference) => {
+                self.progress.note("reading what the WAL has changed");
+                self.changes(reference, &history, started.as_ref(), kind)?
+            }
             None => None,
         };
+        self.progress.note("");
         let stock = self.stock(reference.as_ref(), &existing)?;
         let packs = Packs::new(self.stanza.repository(), self.stanza.name(), self.session.id(), self.settings.write);
         let manifest = begin_manifest(self.stanza, &label, !self.sidecars.is_empty())?;
@@ -258,7 +271,7 @@ impl Backup<'_, '_> {
         let control_entry = self.copy(comparison, started.as_ref(), connection, &packs, &mut collector)?;
         let points = self.stop(connection, start_time, started.as_ref())?;
         self.copy_sidecars(comparison, &packs, &mut collector)?;
-        self.copy_late(&points, &control_entry, &packs, &mut collector)?;
+        self.copy_late(&points, &control_entry, comparison, &packs, &mut collector)?;
         let mut collected = collector.finish()?;
         let document = reference.as_ref().map(|reference| reference.manifest.document());
         let shares_hints = document.is_some_and(|document| audit::shares_hints(document, points.start.timeline));
@@ -266,7 +279,9 @@ impl Backup<'_, '_> {
         let has_read_all = self.reads_all(kind) || changes.is_none();
         let hints_logged = self.logs_hints() && (has_read_all || shares_hints);
         if let Some(wal) = points.wal.as_ref().filter(|_| self.settings.archive_check) {
+            self.progress.note("waiting for WAL to be archived");
             self.wait_for_wal(wal, &history)?;
+            self.progress.note("");
         }
         termination::check()?;
         let prior = reference.map(|reference| reference.manifest.document().label.clone());
@@ -285,7 +300,9 @@ impl Backup<'_, '_> {
         };
         tracing::info!("execute non-exclusive backup start: backup begins {when} completes");
         termination::check()?;
+        self.progress.note("waiting for the checkpoint");
         let started = connection.start_backup("pgark backup", self.settings.start_fast)?;
+        self.progress.note("");
         tracing::info!("backup start archive = {}, lsn = {}", started.wal_segment, started.lsn);
         Ok(started)
     }
@@ -324,15 +341,16 @@ impl Backup<'_, '_> {
             changes,
             reads_all: self.reads_all(kind),
         };
-        let (lock, sidecars) = (self.lock, &self.sidecars);
-        let crew = Crew { stock, rules: &rules, packs, workers: self.workers() };
+        let (progress, sidecars) = (self.progress, &self.sidecars);
+        let telling = self.telling(stock, reference);
+        let crew = Crew { stock, rules: &rules, packs, telling: &telling, workers: self.workers() };
         let control_file = thread::scope(|scope| {
             match document {
-                Some(document) => lock.expect(size_of(document, sidecars)),
+                Some(document) => progress.expect(size_of(document, sidecars)),
                 // The backup does not wait for it.
-                None => drop(scope.spawn(|| lock.expect(dispatch::size(&decisions) + sidecar::size(sidecars)))),
+                None => drop(scope.spawn(|| progress.expect(dispatch::size(&decisions) + sidecar::size(sidecars)))),
             }
-            copy(|out| dispatch(&decisions, out), &crew, collector, self.session, lock)
+            copy(|out| dispatch(&decisions, out), &crew, collector, self.session, progress)
         })?;
         control_file.ok_or_else(|| {
             Error::new(ErrorKind::FileMissing, format!("'{CONTROL_FILE_PATH}' vanished during the backup"))
@@ -349,8 +367,14 @@ impl Backup<'_, '_> {
         let Comparison { reference, kind, stock, .. } = comparison;
         let decisions = sidecar::Decisions { directories: &self.sidecars, reference, reads_all: self.reads_all(kind) };
         let rules = Rules { checksums: None, audit_since: None, pacer: &self.settings.pacer };
-        let crew = Crew { stock, rules: &rules, packs, workers: self.workers() };
-        copy(|out| sidecar::dispatch(&decisions, out), &crew, collector, self.session, self.lock).map(drop)
+        let telling = self.telling(stock, reference);
+        let crew = Crew { stock, rules: &rules, packs, telling: &telling, workers: self.workers() };
+        copy(|out| sidecar::dispatch(&decisions, out), &crew, collector, self.session, self.progress).map(drop)
+    }
+
+    fn telling<'a>(&'a self, stock: &'a Stock<'a>, reference: Option<&'a Reference<'a>>) -> Telling<'a> {
+        let since = reference.map(|reference| &reference.manifest.document().label);
+        Telling::new(self.session.id(), stock, since, self.progress)
     }
 
     /// Whether all pages are read, whatever the WAL says.
@@ -432,6 +456,7 @@ impl Backup<'_, '_> {
         &self,
         points: &Points,
         control_entry: &Entry,
+        comparison: Comparison<'_>,
         packs: &Packs<'_>,
         collector: &mut Collector<'_, '_>,
     ) -> Result<()> {
@@ -441,9 +466,11 @@ impl Backup<'_, '_> {
             (TABLESPACE_MAP_FILE, &points.tablespace_map_bytes),
             (CONTROL_FILE_PATH, &control_bytes),
         ];
+        let telling = self.telling(comparison.stock, comparison.reference);
         let mut frames = FrameWriter::new(packs);
         for (name, bytes) in files.into_iter().filter(|(_, bytes)| !bytes.is_empty()) {
             let map = frames.store_bytes(name.as_bytes(), bytes)?;
+            telling.late(name, bytes.len() as u64, &map);
             collector.add_late(name, control_entry, bytes.len() as u64, map)?;
         }
         frames.finish()?;

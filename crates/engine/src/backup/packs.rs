@@ -86,7 +86,7 @@ impl<'repository> Packs<'repository> {
 
     pub(super) fn finish(&self, pack: PackWriter<'repository>) -> Result<()> {
         let written = pack.finish()?;
-        tracing::debug!("wrote pack {}, {} bytes", written.id, written.written.length);
+        tracing::trace!("wrote pack {}, {} bytes", written.id, written.written.length);
         lock(&self.written).insert(written.id, written);
         Ok(())
     }

@@ -170,7 +170,6 @@ impl<'backup, 'repository> Taker<'backup, 'repository> {
             Ok((bytes == PAGE_SIZE).then_some(again))
         };
         if !rule.is_fine(page, relation_block.saturating_add(number), again)? {
-            tracing::debug!("page {number} of '{}' does not match its checksum", source.path.display());
             push(&mut under_way.read.damaged, number);
         }
         Ok(())

@@ -37,6 +37,8 @@ pub(super) struct SourceFile {
     pub(super) reads: NeutralReads,
     /// The packs of interrupted backups that have pages of it.
     pub(super) adopted: Vec<PackId>,
+    /// What is planned to be read of it, where somebody wants to know.
+    pub(super) plan: Option<String>,
 }
 
 /// Names of one file below a directory.
@@ -92,7 +94,17 @@ impl SourceFile {
     /// See the fields.
     pub(super) fn new(name: Vec<u8>, path: PathBuf, size: u64, relation_block: Option<u32>) -> Self {
         let reads = NeutralReads::of(0..size);
-        Self { name, path, names: None, size, relation_block, is_compared: true, reads, adopted: Vec::new() }
+        Self {
+            name,
+            path,
+            names: None,
+            size,
+            relation_block,
+            is_compared: true,
+            reads,
+            adopted: Vec::new(),
+            plan: None,
+        }
     }
 }
 

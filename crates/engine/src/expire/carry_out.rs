@@ -13,6 +13,7 @@ use pgark_system::termination;
 use super::plan::{Step, WalRun};
 use super::{Plan, tell};
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use crate::stanza::Stanza;
 
 /// How often the session says that it is alive.
@@ -26,6 +27,7 @@ pub(super) struct Worker<'worker, 'session> {
     stanza: &'worker Stanza<'worker>,
     survey: Survey,
     session: &'worker mut Session<'session>,
+    progress: &'worker Progress,
     program: &'worker str,
     renewed: Stopwatch,
 }
@@ -35,9 +37,10 @@ impl<'worker, 'session> Worker<'worker, 'session> {
         stanza: &'worker Stanza<'worker>,
         survey: Survey,
         session: &'worker mut Session<'session>,
+        progress: &'worker Progress,
         program: &'worker str,
     ) -> Self {
-        Self { stanza, survey, session, program, renewed: Stopwatch::start() }
+        Self { stanza, survey, session, progress, program, renewed: Stopwatch::start() }
     }
 
     pub(super) fn carry_out(mut self, plan: &Plan) -> Result<()> {
@@ -45,7 +48,9 @@ impl<'worker, 'session> Worker<'worker, 'session> {
             self.go_on()?;
             tell(self.stanza.key(), step);
             self.take(step, plan)?;
+            self.progress.advance(1);
         }
+        self.progress.note("tidying up");
         self.tidy_up()
     }
 

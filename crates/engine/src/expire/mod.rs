@@ -28,6 +28,7 @@ use self::plan::Step;
 use self::retention::{Now, Retention, is_full, set};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{self, Locks};
+use crate::progress::{Board, Progress, Unit};
 use crate::stanza::{RepositorySettings, Stanza};
 use crate::turn;
 
@@ -55,6 +56,8 @@ pub struct ExpireSettings {
     pub dry_run: bool,
     /// Where lock files are.
     pub locks: Locks,
+    /// Where it is shown how far it is.
+    pub board: Board,
     /// This host.
     pub host: String,
     /// This program and its version.
@@ -90,6 +93,8 @@ pub fn run(settings: &ExpireSettings, repository: &ExpireRepository) -> Result<O
     let key = repository.settings.key;
     let acquire = || lock::acquire(&settings.locks, &settings.stanza, "backup", key, "expire");
     let _lock = (!repository.is_locked).then(acquire).transpose()?;
+    let work = settings.board.begin("expire", key, Unit::Steps);
+    work.note("reading what there is");
     let open = repository.settings.open()?;
     open.repository.check_removable()?;
     let stanza = Stanza::open(&open, &settings.stanza)?;
@@ -106,7 +111,7 @@ pub fn run(settings: &ExpireSettings, repository: &ExpireRepository) -> Result<O
     }
     let (host, wait) = (&settings.host, settings.locks.wait);
     let mut session = turn::begin(&open.repository, &settings.stanza, SessionKind::Expire, host, wait)?;
-    let result = expire(settings, repository, &stanza, &mut session);
+    let result = expire(settings, repository, &stanza, &mut session, &work);
     // A session that can't be ended is harmless: it is no longer renewed.
     let ended = session.end();
     result?;
@@ -121,12 +126,15 @@ fn expire(
     repository: &ExpireRepository,
     stanza: &Stanza<'_>,
     session: &mut Session<'_>,
+    progress: &Progress,
 ) -> Result<()> {
     let mut survey = Survey::take(stanza.repository(), stanza.name(), Some(session.id()))?;
     survey.announce(stanza.repository(), stanza.name(), session.id(), &settings.program)?;
     // From here on the manifests are read: what they need is spared.
     let plan = Expire { settings, stanza, retention: &repository.retention }.plan(&survey)?;
-    Worker::new(stanza, survey, session, &settings.program).carry_out(&plan)
+    progress.expect(plan.steps.len() as u64);
+    progress.note("");
+    Worker::new(stanza, survey, session, progress, &settings.program).carry_out(&plan)
 }
 
 /// What is to be done.

@@ -15,6 +15,7 @@ mod select;
 mod settings;
 pub(crate) mod sidecar;
 mod target;
+mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -38,8 +39,10 @@ use self::layout::Layout;
 use self::place::{Place, Places, Root};
 pub use self::settings::{DatabaseChoice, Relocation, RestoreReport, RestoreSettings, RestoreTarget, SidecarChoice};
 use self::target::{Present, TargetFile};
+use self::telling::Telling;
 use crate::archive_push::combine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::progress::{Progress, Unit};
 use crate::stanza::OpenRepository;
 use crate::{lock, pin};
 
@@ -58,18 +61,35 @@ pub fn run(settings: RestoreSettings) -> Result<RestoreReport> {
     let repositories = open_repositories(&settings)?;
     let choice = select::choose(&settings, &repositories)?;
     let key = choice.stanza.key();
-    let _lock = lock::acquire(&settings.locks, &settings.stanza, "restore", key, "restore")?;
+    let lock = lock::acquire(&settings.locks, &settings.stanza, "restore", key, "restore")?;
+    let work = settings.board.begin("restore", key, Unit::Bytes);
+    let _following = lock.follow(work.progress());
     let (repository, label, host) = (choice.stanza.repository(), choice.label, settings.host.clone());
     let stanza = settings.stanza.clone();
-    pin::while_pinned(repository, &stanza, &label, &host, || restore(settings, repository, key, label.clone()))
+    pin::while_pinned(repository, &stanza, &label, &host, || restore(settings, repository, &work, label.clone()))
 }
 
-fn restore(mut settings: RestoreSettings, repository: &Repository, key: u32, label: Label) -> Result<RestoreReport> {
+fn restore(
+    mut settings: RestoreSettings,
+    repository: &Repository,
+    progress: &Progress,
+    label: Label,
+) -> Result<RestoreReport> {
+    let key = progress.repository;
     let manifest = Manifest::open(repository, &settings.stanza, &label)?;
     tracing::info!("repo{key}: restore backup set {label}");
     settings.target = settings.target_for(manifest.document());
     let plan = Plan::new(&settings, &manifest)?;
-    let restore = Restore { settings: &settings, repository, packs: manifest.packs()?, manifest, plan };
+    progress.expect(manifest.document().totals.size + sidecar::size(&plan.sidecars));
+    let restore = Restore {
+        settings: &settings,
+        repository,
+        progress,
+        packs: manifest.packs()?,
+        manifest,
+        plan,
+        telling: Telling::new(),
+    };
     let fetched = restore.carry_out()?;
     let totals = restore.manifest.document().totals;
     Ok(RestoreReport { label, repository: key, files: totals.files, size: totals.size, fetched })
@@ -94,6 +114,9 @@ fn open_repositories(settings: &RestoreSettings) -> Result<Vec<OpenRepository>> 
     }
     Ok(open)
 }
+
+/// What the name of a file that is restored last ends with until it is durable.
+const UNFINISHED_SUFFIX: &str = ".pgark-restore";
 
 /// What is to be done, decided before anything is touched.
 #[derive(Debug)]
@@ -143,9 +166,11 @@ fn entries<'manifest>(manifest: &'manifest Manifest<'_>) -> impl Iterator<Item =
 struct Restore<'restore> {
     settings: &'restore RestoreSettings,
     repository: &'restore Repository,
+    progress: &'restore Progress,
     manifest: Manifest<'restore>,
     packs: BTreeMap<PackId, PackUse>,
     plan: Plan,
+    telling: Telling,
 }
 
 impl Restore<'_> {
@@ -160,6 +185,7 @@ impl Restore<'_> {
         destination::create(&self.settings.data_directory, owner)?;
         let root = Arc::new(Root::open(&self.settings.data_directory)?);
         destination::begin(root.directory(), layout)?;
+        self.progress.note("removing what is not in the backup");
         if *mode == Mode::Replace {
             clean::empty(root.directory(), layout, version_directory, kept)?;
         }
@@ -169,10 +195,12 @@ impl Restore<'_> {
             let directory = self.settings.data_directory.display();
             tracing::info!("remove invalid files/links/paths from '{directory}': {removed}");
         }
+        self.progress.note("");
         let places = Places::open(layout, root)?;
         let fetched = self.write_files(&places, &owners)? + self.write_sidecars(&owners)?;
         self.set_directory_attributes(&places, &owners)?;
         self.configure_recovery(&places)?;
+        self.progress.note("making all durable");
         places.roots().try_for_each(|root| root.directory().sync_file_system())?;
         termination::check()?;
         self.write_late_files(&places, &owners)?;
@@ -201,6 +229,8 @@ impl Restore<'_> {
             packs: &self.packs,
             owners,
             pacer: &self.settings.pacer,
+            progress: self.progress,
+            telling: &self.telling,
         }
     }
 
@@ -286,7 +316,7 @@ impl Restore<'_> {
         for entry in self.manifest.late_entries()? {
             let EntryKind::File { size, .. } = entry.kind else { continue };
             let place = places.content(as_path(&entry.path));
-            let unfinished = place.beside(".pgark-restore");
+            let unfinished = place.beside(UNFINISHED_SUFFIX);
             let tablespace_map =
                 self.plan.layout.tablespace_map().filter(|_| entry.path == TABLESPACE_MAP_FILE.as_bytes());
             let target = |size| TargetFile::new(unfinished.clone(), size, entry.attributes, Present::Discarded);

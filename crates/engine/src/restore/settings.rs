@@ -10,6 +10,7 @@ use pgark_repository::{Label, StanzaName};
 use pgark_system::pace::Pacer;
 
 use crate::lock::Locks;
+use crate::progress::Board;
 use crate::sidecar::SidecarSettings;
 use crate::stanza::RepositorySettings;
 
@@ -121,6 +122,8 @@ pub struct RestoreSettings {
     pub pacer: Pacer,
     /// Where lock files are.
     pub locks: Locks,
+    /// Where it is shown how far it is.
+    pub board: Board,
     /// This host.
     pub host: String,
 }

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fs_err as fs;
 use pgark_repository::manifest::Attributes;
+use pgark_repository::map::PageMap;
 use pgark_system::page_cache::NeutralReads;
 use rustix::fs::OFlags;
 
 use super::attributes::{self, Owners};
 use super::place::Place;
+use super::telling::{FileTold, Telling};
 use crate::error::Result;
 
 /// What is to become of the bytes of a file that is there already.
@@ -35,6 +37,8 @@ pub(super) struct TargetFile {
     reused: Mutex<Option<bool>>,
     /// How it is read.
     reads: NeutralReads,
+    /// What there is to tell of it, if somebody listens.
+    told: Option<Arc<FileTold>>,
     /// Its parts that are still to be done. Whoever adds parts counts as one.
     parts: AtomicUsize,
 }
@@ -59,6 +63,7 @@ impl TargetFile {
             present,
             reused: Mutex::new(None),
             reads: NeutralReads::of(0..size),
+            told: None,
             parts: AtomicUsize::new(1),
         }
     }
@@ -66,6 +71,18 @@ impl TargetFile {
     /// The same, with so many nanoseconds in its time.
     pub(super) fn with_nanoseconds(self, nanoseconds: u32) -> Self {
         Self { nanoseconds, ..self }
+    }
+
+    /// The same, of which it is told where its pages come from, which is what the map says.
+    pub(super) fn told_by(self, telling: &Telling, map: &PageMap) -> Self {
+        let expect = || telling.expect(&self.place.full_path(), self.size, self.may_be_reused(), map);
+        let told = telling.is_wanted().then(expect);
+        Self { told, ..self }
+    }
+
+    /// What there is to tell of it, if somebody listens.
+    pub(super) fn told(&self) -> Option<&Arc<FileTold>> {
+        self.told.as_ref()
     }
 
     /// Its size in bytes.

@@ -14,6 +14,7 @@ use pgark_repository::{Error as RepositoryError, Label, PackId, Repository, Stan
 use ulid::Ulid;
 
 use super::finding::{Finding, Flaw, Part, flaw_or_error};
+use super::work::Unit;
 use crate::coverage::{BackupSpan, Coverage};
 use crate::error::Result;
 use crate::parallel::{self, PackLists};
@@ -82,6 +83,8 @@ pub(super) struct ArchiveInventory<'verify> {
     pub(super) cluster: Cluster,
     /// Segments and histories; none where there is no WAL.
     pub(super) coverage: Option<Coverage>,
+    /// How many segments there are, and how many bytes they take together.
+    pub(super) stored: (u64, u64),
     /// The files that are no whole segments.
     pub(super) files: Vec<String>,
     /// All backups that are recovered with it, those included that are not to be checked: what retention has removed is
@@ -121,6 +124,7 @@ fn archives<'verify>(stanza: &Stanza<'verify>) -> Result<Vec<ArchiveInventory<'v
                 archive: stanza.archive(cluster),
                 cluster: cluster.clone(),
                 coverage: None,
+                stored: (0, 0),
                 files: Vec::new(),
                 spans: Vec::new(),
             });
@@ -130,6 +134,20 @@ fn archives<'verify>(stanza: &Stanza<'verify>) -> Result<Vec<ArchiveInventory<'v
 }
 
 impl Inventory<'_> {
+    /// About how many bytes of packs and WAL are read for these pieces of work: the segments of an archive count as long as
+    /// its segments are on average.
+    pub(super) fn bytes(&self, units: &[(Option<i64>, Unit)]) -> u64 {
+        let of_unit = |unit: &Unit| match unit {
+            Unit::Pack(id) => self.packs.get(id).map_or(0, |pack| pack.length),
+            Unit::Row(place, row) => {
+                let (count, bytes) = self.archives.get(*place).map_or((0, 0), |archive| archive.stored);
+                (row.last - row.first).saturating_add(1).saturating_mul(bytes / count.max(1))
+            }
+            Unit::Small(..) | Unit::File(..) | Unit::Backup(_) => 0,
+        };
+        units.iter().map(|(_, unit)| of_unit(unit)).fold(0, u64::saturating_add)
+    }
+
     fn read_manifests(&mut self, repository: &Repository, stanza: &StanzaName, set: Option<&Label>) -> Result<()> {
         let is_wanted = |label: &Label| set.is_none_or(|set| set == label);
         let threads = parallel::requests_at_once(repository.storage());
@@ -233,10 +251,15 @@ impl ArchiveInventory<'_> {
     /// Lists the archive.
     pub(super) fn list(&mut self, findings: &mut Vec<Subject>) -> Result<()> {
         let (mut segments, mut files) = (Vec::new(), Vec::new());
-        let mut coverage = self.coverage.take();
-        self.archive.list(&mut |key, _| match (key.name().parse(), &mut coverage) {
-            (Ok(WalFileName::Segment(segment)), Some(coverage)) => coverage.add_segment(segment),
-            (Ok(WalFileName::Segment(segment)), None) => segments.push(segment),
+        let (mut coverage, mut stored) = (self.coverage.take(), (0, 0));
+        self.archive.list(&mut |key, bytes| match (key.name().parse(), &mut coverage) {
+            (Ok(WalFileName::Segment(segment)), coverage) => {
+                stored = (stored.0 + 1, stored.1 + bytes);
+                match coverage {
+                    Some(coverage) => coverage.add_segment(segment),
+                    None => segments.push(segment),
+                }
+            }
             (Ok(_), _) => files.push(key.name().to_owned()),
             (Err(_), _) => {}
         })?;
@@ -264,7 +287,7 @@ impl ArchiveInventory<'_> {
                 }
             }
         }
-        (self.coverage, self.files) = (coverage, files);
+        (self.coverage, self.files, self.stored) = (coverage, files, stored);
         Ok(())
     }
 

@@ -37,6 +37,7 @@ use self::wal::{RowCheck, WalChecks};
 use self::work::{Pace, Unit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::parallel;
+use crate::progress::{self, Board, Unit as Measure};
 use crate::stanza::{RepositorySettings, Stanza};
 
 /// Bytes of pack tables that are kept for checking maps, and so many more for each worker.
@@ -56,6 +57,8 @@ pub struct VerifySettings {
     pub quick: bool,
     /// How long it may take; what was not looked at for the longest time comes first.
     pub max_duration: Option<Duration>,
+    /// Where it is shown how far it is.
+    pub board: Board,
     /// How many objects are looked at at once.
     pub workers: usize,
     /// The program, as what it writes is marked with.
@@ -106,6 +109,8 @@ fn verify(settings: &VerifySettings, repository: &RepositorySettings, pace: &Pac
     let open = repository.open()?;
     let stanza = Stanza::open(&open, &settings.stanza)?;
     let began = clock::now();
+    let progress = settings.board.begin("verify", repository.key, Measure::Bytes);
+    progress.note("listing what there is");
     let mut inventory = inventory::take(&stanza, settings.set.as_ref())?;
     if let Some(set) = settings.set.as_ref().filter(|_| inventory.backups.is_empty()) {
         return Err(Error::new(ErrorKind::BackupSetInvalid, format!("backup set {set} is not valid"))
@@ -123,10 +128,13 @@ fn verify(settings: &VerifySettings, repository: &RepositorySettings, pace: &Pac
     let mut found = Found::new(began, known, std::mem::take(&mut inventory.findings));
     if !settings.quick {
         let began = AtomicBool::new(false);
-        let work = Work { settings, stanza: &stanza, inventory: &inventory, pace, began };
+        progress.expect(inventory.bytes(&units));
+        progress.note("");
+        let work = Work { settings, stanza: &stanza, inventory: &inventory, pace, progress: &progress, began };
         work.carry_out(&units, &mut found)?;
         termination::check()?;
     }
+    progress.note("judging what was found");
     let report = verdict::judge(settings, &stanza, &mut inventory, &mut found, &units)?;
     if !settings.quick {
         write_record(settings, &stanza, &inventory, found.known, &records);
@@ -200,6 +208,7 @@ struct Work<'verify> {
     stanza: &'verify Stanza<'verify>,
     inventory: &'verify Inventory<'verify>,
     pace: &'verify Pace,
+    progress: &'verify progress::Progress,
     /// Whether work on more than small objects has begun.
     began: AtomicBool,
 }
@@ -214,12 +223,12 @@ impl Work<'_> {
         parallel::for_each(&small, workers, check, |unit, done| found.take(self, unit, done?))?;
         let check = |(_, unit): &(Option<i64>, Unit)| check(unit);
         parallel::for_each(units, workers, check, |(_, unit), done| {
+            let (bytes, flaws) = (found.bytes, found.flaws());
             found.take(self, unit, done?)?;
-            self.pace.tell(|| {
-                let (checked, bytes) = (found.checked, found.bytes >> 20);
-                let flaws = found.subjects.len() + found.packs.len();
-                format!("verified {checked} objects, {bytes}MB; found to be wrong: {flaws}")
-            });
+            self.progress.advance(found.bytes - bytes);
+            if found.flaws() > flaws {
+                self.progress.note(format!("found to be wrong: {}", found.flaws()));
+            }
             Ok(())
         })
     }
@@ -327,6 +336,11 @@ impl Found {
             checked: 0,
             bytes: 0,
         }
+    }
+
+    /// How many things seem to be wrong.
+    fn flaws(&self) -> usize {
+        self.subjects.len() + self.packs.len()
     }
 
     fn take(&mut self, work: &Work<'_>, unit: &Unit, done: Done) -> Result<()> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pgark_repository::checked::{Checked, wal_row};
@@ -18,9 +17,6 @@ use crate::coverage::BackupSpan;
 
 /// Segments that are checked one after the other. What follows on what can then be seen without reading anything twice.
 const ROW_SEGMENTS: u64 = 32;
-
-/// How often the log tells how far it is.
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A piece of the work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,31 +93,21 @@ fn rows(first: u64, last: u64) -> impl Iterator<Item = (u64, u64)> {
     })
 }
 
-/// How long the work may take, and how far it is.
+/// How long the work may take.
 #[derive(Debug)]
 pub(super) struct Pace {
     stopwatch: Stopwatch,
     limit: Option<Duration>,
-    told: AtomicU64,
 }
 
 impl Pace {
     pub(super) fn new(limit: Option<Duration>) -> Self {
-        Self { stopwatch: Stopwatch::start(), limit, told: AtomicU64::new(0) }
+        Self { stopwatch: Stopwatch::start(), limit }
     }
 
     /// Whether there is time left, and nobody has asked to end.
     pub(super) fn goes_on(&self) -> bool {
         termination::requested().is_none() && self.limit.is_none_or(|limit| self.stopwatch.elapsed() < limit)
-    }
-
-    /// Tells from time to time how far it is.
-    pub(super) fn tell(&self, message: impl FnOnce() -> String) {
-        let elapsed = self.stopwatch.elapsed().as_secs();
-        if elapsed >= self.told.load(Ordering::Relaxed) + TELL_INTERVAL.as_secs() {
-            self.told.store(elapsed, Ordering::Relaxed);
-            tracing::info!("{}", message());
-        }
     }
 }
 

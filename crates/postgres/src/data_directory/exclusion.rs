@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -88,6 +89,20 @@ pub enum Reason {
     SpecialFile,
     /// The user wants it left out.
     User,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Transient => "it means nothing to a server that is started anew",
+            Self::Wal => "it is WAL, which the archive has",
+            Self::Temporary => "it is temporary",
+            Self::Unlogged => "it belongs to an unlogged relation, which is empty after a restore",
+            Self::OtherVersion => "it belongs to another version or cluster",
+            Self::SpecialFile => "it is neither a file nor a directory",
+            Self::User => "it is excluded by the configuration",
+        })
+    }
 }
 
 impl Exclusion {

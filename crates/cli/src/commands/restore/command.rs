@@ -8,7 +8,8 @@ use pgark_engine::{Error, ErrorKind};
 use crate::failure::Result;
 
 /// Options of a restore that its server has no use for: they are about how this one run works and talks.
-const LEFT_OUT: [&str; 8] = [
+const LEFT_OUT: [&str; 9] = [
+    "log-format",
     "log-level-console",
     "log-level-file",
     "log-level-stderr",
@@ -85,6 +86,7 @@ mod tests {
         for option in [
             "--log-level-console=info",
             "--no-log-timestamp",
+            "--log-format=json",
             "--reset-log-level-file",
             "--process-max=4",
             "--network-limit=1MiB",

@@ -4,6 +4,7 @@ mod command;
 mod time;
 
 use pgark_config::{Configuration, Source, option};
+use pgark_engine::progress::Board;
 use pgark_engine::restore::{self, DatabaseChoice, Relocation, RestoreSettings, RestoreTarget, SidecarChoice};
 use pgark_engine::{Error, ErrorKind};
 use pgark_postgres::recovery::{TargetAction, TargetTimeline};
@@ -12,6 +13,7 @@ use pgark_repository::Label;
 use self::command::restore_command;
 use self::time::TargetTime;
 use crate::failure::{Failure, Result};
+use crate::progress::while_shown;
 use crate::settings;
 use pgark_engine::size::human_size;
 
@@ -20,7 +22,15 @@ const MAXIMUM_NAME_BYTES: usize = 63;
 
 /// Restores a cluster.
 pub(crate) fn run(configuration: &Configuration) -> Result<()> {
-    let settings = RestoreSettings {
+    let report =
+        while_shown(configuration, |board| Ok::<_, Failure>(restore::run(restore_settings(configuration, board)?)?))?;
+    let (size, fetched) = (human_size(report.size), human_size(report.fetched));
+    tracing::info!("restore size = {size}, file total = {}, fetched = {fetched}", report.files);
+    Ok(())
+}
+
+fn restore_settings(configuration: &Configuration, board: &Board) -> Result<RestoreSettings> {
+    Ok(RestoreSettings {
         stanza: settings::stanza(configuration)?,
         data_directory: settings::data_directory(configuration),
         repositories: settings::repositories(configuration)?,
@@ -44,12 +54,9 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
         workers: settings::workers(configuration),
         pacer: settings::disk_pacer(configuration),
         locks: settings::locks(configuration),
+        board: board.clone(),
         host: settings::host(),
-    };
-    let report = restore::run(settings)?;
-    let (size, fetched) = (human_size(report.size), human_size(report.fetched));
-    tracing::info!("restore size = {size}, file total = {}, fetched = {fetched}", report.files);
-    Ok(())
+    })
 }
 
 /// The backup set that is named; none if the target chooses it.

@@ -4,6 +4,7 @@ mod json;
 mod text;
 
 use pgark_config::{Configuration, option};
+use pgark_engine::progress::Board;
 use pgark_engine::verify::{self, BackupStatus, Finding, FindingKind, VerifyReport, VerifySettings};
 use pgark_engine::{Error, ErrorKind};
 use pgark_repository::Label;
@@ -11,28 +12,14 @@ use pgark_repository::Label;
 use crate::exit::{self, Code};
 use crate::failure::{Failure, Result};
 use crate::output;
+use crate::progress::while_shown;
 use crate::run::PROGRAM;
 use crate::settings;
 
 /// Verifies a stanza; gives the exit code where the report has said what there is to say.
 pub(crate) fn run(configuration: &Configuration) -> Result<u8> {
-    let settings = VerifySettings {
-        stanza: settings::stanza(configuration)?,
-        repositories: settings::repositories(configuration)?,
-        set: configuration.optional_text(&option::VERIFY_SET).map(set).transpose()?,
-        quick: configuration.boolean(&option::QUICK),
-        max_duration: configuration.optional_duration(&option::MAX_DURATION),
-        workers: settings::workers(configuration),
-        program: PROGRAM,
-    };
-    if settings.quick && settings.max_duration.is_some() {
-        return Err(Failure {
-            code: exit::OPTION_INVALID,
-            message: "option 'max-duration' cannot be used with option 'quick'".to_owned(),
-            hints: Vec::new(),
-        });
-    }
-    let report = verify::run(&settings)?;
+    let report =
+        while_shown(configuration, |board| Ok::<_, Failure>(verify::run(&verify_settings(configuration, board)?)?))?;
     let is_verbose = configuration.boolean(&option::VERBOSE);
     let shown = match configuration.text(&option::VERIFY_OUTPUT) {
         "json" => Some(json::render(&report)?),
@@ -46,6 +33,27 @@ pub(crate) fn run(configuration: &Configuration) -> Result<u8> {
     }
     tell(&report, |message| tracing::warn!("{message}"));
     outcome(report)
+}
+
+fn verify_settings(configuration: &Configuration, board: &Board) -> Result<VerifySettings> {
+    let settings = VerifySettings {
+        stanza: settings::stanza(configuration)?,
+        repositories: settings::repositories(configuration)?,
+        set: configuration.optional_text(&option::VERIFY_SET).map(set).transpose()?,
+        quick: configuration.boolean(&option::QUICK),
+        max_duration: configuration.optional_duration(&option::MAX_DURATION),
+        board: board.clone(),
+        workers: settings::workers(configuration),
+        program: PROGRAM,
+    };
+    if settings.quick && settings.max_duration.is_some() {
+        return Err(Failure {
+            code: exit::OPTION_INVALID,
+            message: "option 'max-duration' cannot be used with option 'quick'".to_owned(),
+            hints: Vec::new(),
+        });
+    }
+    Ok(settings)
 }
 
 fn set(text: &str) -> Result<Label> {

@@ -26,7 +26,9 @@ use self::request::{Errand, REQUEST_BYTES, UnderWay, run_errands};
 use self::worker::Worker;
 use super::attributes::Owners;
 use super::target::TargetFile;
+use super::telling::Telling;
 use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
 
 /// Pieces that are put in the order of the packs together. It bounds memory.
 const BATCH_PIECES: usize = 131_072;
@@ -65,18 +67,22 @@ pub(super) struct From<'restore> {
     pub(super) owners: &'restore Owners,
     /// At what pace the disk is read and written.
     pub(super) pacer: &'restore Pacer,
+    /// How far the restore is: bytes of files that are as they are to be.
+    pub(super) progress: &'restore Progress,
+    /// Who tells of files.
+    pub(super) telling: &'restore Telling,
 }
 
 /// What the threads of a restore share.
 #[derive(Debug, Default)]
-struct Progress {
+struct Shared {
     /// Bytes that were fetched.
     fetched: AtomicU64,
     /// Whether a worker has failed, so that there is no use in going on.
     failed: AtomicBool,
 }
 
-impl Progress {
+impl Shared {
     fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
@@ -85,7 +91,9 @@ impl Progress {
 /// Hands pieces out to workers.
 pub(super) struct Dispatcher<'restore> {
     packs: Packs<'restore>,
+    shared: &'restore Shared,
     progress: &'restore Progress,
+    telling: &'restore Telling,
     tasks: Sender<Task<'restore>>,
     batch: Vec<Wanted>,
 }
@@ -100,7 +108,7 @@ pub(super) fn fetch(
     workers: usize,
     feed: impl FnOnce(&mut Dispatcher<'_>) -> Result<()>,
 ) -> Result<u64> {
-    let progress = Progress::default();
+    let shared = Shared::default();
     // A disk has something to do while a worker decodes and writes, too.
     let ahead = from.repository.storage().requests_ahead().max(1);
     thread::scope(|scope| {
@@ -109,21 +117,28 @@ pub(super) fn fetch(
         let (errand_sender, errands) = bounded::<Errand<'_>>(workers * (ahead + 1));
         let spawn = |name: String| thread::Builder::new().name(name);
         for number in 1..=workers * (ahead + 1) {
-            let (errands, progress) = (errands.clone(), &progress);
+            let (errands, shared) = (errands.clone(), &shared);
             spawn(format!("F{number:02}"))
-                .spawn_scoped(scope, move || run_errands(from.repository, &progress.fetched, errands))?;
+                .spawn_scoped(scope, move || run_errands(from.repository, &shared.fetched, errands))?;
         }
         let handles = (1..=workers)
             .map(|number| {
                 let under_way = UnderWay::new(errand_sender.clone(), ahead + 1);
-                let worker = Worker::new(from, &progress, queue.clone(), under_way);
+                let worker = Worker::new(from, &shared, queue.clone(), under_way);
                 spawn(format!("P{number:02}")).spawn_scoped(scope, move || worker.work())
             })
             .collect::<std::io::Result<Vec<_>>>()?;
         // Only the workers hold these from here on, so that each side sees when the other is gone.
         drop((queue, errand_sender, errands));
         let packs = Packs::new(from.repository, from.stanza, from.packs);
-        let mut dispatcher = Dispatcher { packs, progress: &progress, tasks, batch: Vec::new() };
+        let mut dispatcher = Dispatcher {
+            packs,
+            shared: &shared,
+            progress: from.progress,
+            telling: from.telling,
+            tasks,
+            batch: Vec::new(),
+        };
         let fed = feed(&mut dispatcher).and_then(|()| dispatcher.flush());
         drop(dispatcher);
         let worked = handles.into_iter().map(|handle| match handle.join() {
@@ -134,7 +149,7 @@ pub(super) fn fetch(
         worked.collect::<Result<Vec<()>>>()?;
         fed
     })?;
-    Ok(progress.fetched.into_inner())
+    Ok(shared.fetched.into_inner())
 }
 
 impl Dispatcher<'_> {
@@ -143,31 +158,38 @@ impl Dispatcher<'_> {
     /// # Errors
     /// Where a pack can't be opened, or a worker has failed.
     pub(super) fn add(&mut self, file: TargetFile, map: &PageMap) -> Result<()> {
+        let file = file.told_by(self.telling, map);
         let file = Arc::new(file);
+        // What neither a frame brings nor somebody looks at is as it is to be as soon as the file has its length.
+        let mut without_work = file.size();
         if file.may_be_reused() {
             self.packs.expect_hashes();
-            self.add_zeros(&file, map)?;
+            without_work -= self.add_zeros(&file, map)?;
         }
         for piece in map.pieces() {
+            without_work -= worker::byte_range(&file, piece.first_page, piece.pages).1 as u64;
             file.add_part();
             self.batch.push(Wanted { file: Arc::clone(&file), piece });
             if self.batch.len() >= BATCH_PIECES {
                 self.flush()?;
             }
         }
+        self.progress.advance(without_work);
         if file.end_part() { self.send(Task::Complete(file)) } else { Ok(()) }
     }
 
-    fn add_zeros(&mut self, file: &Arc<TargetFile>, map: &PageMap) -> Result<()> {
-        let mut first_page = 0;
+    /// Has it looked after that pages are zero which are to be. Gives how many bytes they have.
+    fn add_zeros(&mut self, file: &Arc<TargetFile>, map: &PageMap) -> Result<u64> {
+        let (mut first_page, mut bytes) = (0, 0);
         for run in map.runs() {
             if run.source == Source::Zeros {
                 file.add_part();
+                bytes += worker::byte_range(file, first_page, run.pages).1 as u64;
                 self.send(Task::Zeros { file: Arc::clone(file), first_page, pages: run.pages })?;
             }
             first_page += run.pages;
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// Hands out what was added, pack by pack, in tasks of a good size.
@@ -211,7 +233,7 @@ impl Dispatcher<'_> {
 impl<'restore> Dispatcher<'restore> {
     fn send(&self, task: Task<'restore>) -> Result<()> {
         let ended_early = || Error::new(ErrorKind::Runtime, "the workers of the restore ended early");
-        if self.progress.has_failed() {
+        if self.shared.has_failed() {
             return Err(ended_early());
         }
         self.tasks.send(task).map_err(|_| ended_early())

@@ -18,6 +18,7 @@ use pgark_system::pace::Pacer;
 use ulid::Ulid;
 
 use super::*;
+use crate::progress::{Board, Unit};
 use crate::restore::place::{Place, Root};
 use crate::restore::target::Present;
 
@@ -81,20 +82,26 @@ impl Stored {
     fn restore(&self, directory: &Path, present: Present, workers: usize) -> Result<u64> {
         let root = Arc::new(Root::open(directory).unwrap());
         let owners = Owners::new(&[], &[], directory);
+        let progress = Board::default().begin("restore", 1, Unit::Bytes);
+        progress.expect(u64::MAX);
         let from = From {
             repository: &self.repository,
             stanza: &self.stanza,
             packs: &self.packs,
             owners: &owners,
             pacer: &Pacer::unlimited(),
+            progress: &progress,
+            telling: &Telling::new(),
         };
         let attributes = Attributes { mode: 0o640, modified: 1_000_000_000, ..Attributes::default() };
         let file =
             |name: &str, size: usize| TargetFile::new(Place::new(&root, name.into()), size as u64, attributes, present);
-        fetch(from, workers, |dispatcher| {
+        let fetched = fetch(from, workers, |dispatcher| {
             dispatcher.add(file("file", self.content.len()), &self.every_second())?;
             dispatcher.add(file("empty", 0), &PageMap::default())
-        })
+        })?;
+        assert_eq!(progress.sample().done, self.content.len() as u64, "not each byte was counted once");
+        Ok(fetched)
     }
 
     fn check(&self, directory: &Path) {

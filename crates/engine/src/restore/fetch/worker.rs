@@ -14,7 +14,7 @@ use pgark_system::termination;
 use super::pack::OpenPack;
 use super::request::{Answer, Request, UnderWay};
 use super::write_behind::WriteBehind;
-use super::{From, Progress, Task, Wanted, look};
+use super::{From, Shared, Task, Wanted, look};
 use crate::error::Result;
 use crate::restore::target::{OpenFile, TargetFile};
 
@@ -24,7 +24,7 @@ const ZERO_PAGES: u32 = 64;
 /// A worker of a restore.
 pub(super) struct Worker<'restore> {
     from: From<'restore>,
-    progress: &'restore Progress,
+    shared: &'restore Shared,
     tasks: Receiver<Task<'restore>>,
     /// Requests to be sent.
     requests: VecDeque<Request<'restore>>,
@@ -44,13 +44,13 @@ impl<'restore> Worker<'restore> {
     /// A worker that does `tasks`.
     pub(super) fn new(
         from: From<'restore>,
-        progress: &'restore Progress,
+        shared: &'restore Shared,
         tasks: Receiver<Task<'restore>>,
         under_way: UnderWay<'restore>,
     ) -> Self {
         Self {
             from,
-            progress,
+            shared,
             tasks,
             requests: VecDeque::new(),
             under_way,
@@ -69,13 +69,13 @@ impl<'restore> Worker<'restore> {
     pub(super) fn work(mut self) -> Result<()> {
         let worked = self.work_till_the_end();
         if worked.is_err() {
-            self.progress.failed.store(true, Ordering::Relaxed);
+            self.shared.failed.store(true, Ordering::Relaxed);
         }
         worked
     }
 
     fn work_till_the_end(&mut self) -> Result<()> {
-        while !self.progress.has_failed() {
+        while !self.shared.has_failed() {
             termination::check()?;
             if let Some(request) = self.next_request() {
                 self.under_way.send(request)?;
@@ -133,6 +133,8 @@ impl<'restore> Worker<'restore> {
             self.look(&file, pages.start, pages.end - pages.start)?;
             for wanted in together {
                 if self.is_right(pack, &wanted, pages.start)? {
+                    self.advance(&wanted);
+                    file.told().inspect(|told| told.right());
                     self.end_part(&file)?;
                 } else {
                     missing.push(wanted);
@@ -182,6 +184,8 @@ impl<'restore> Worker<'restore> {
                 decoded = Some(block);
             }
             self.write(&pack, &wanted)?;
+            self.advance(&wanted);
+            wanted.file.told().inspect(|told| told.fetched());
             self.end_part(&wanted.file)?;
         }
         Ok(())
@@ -224,7 +228,14 @@ impl<'restore> Worker<'restore> {
                 }
             }
         }
+        self.from.progress.advance(byte_range(file, first_page, pages).1 as u64);
         self.end_part(file)
+    }
+
+    /// Counts that pages are as they are to be.
+    fn advance(&self, wanted: &Wanted) {
+        let bytes = byte_range(&wanted.file, wanted.piece.first_page, wanted.piece.pages).1;
+        self.from.progress.advance(bytes as u64);
     }
 
     fn end_part(&mut self, file: &Arc<TargetFile>) -> Result<()> {
@@ -235,6 +246,9 @@ impl<'restore> Worker<'restore> {
         let owners = self.from.owners;
         file.complete(&self.open(file)?.handle, owners)?;
         self.open = None;
+        if let Some(told) = file.told() {
+            self.from.telling.done(Arc::clone(told), self.from.progress);
+        }
         Ok(())
     }
 
@@ -249,7 +263,7 @@ impl<'restore> Worker<'restore> {
 }
 
 /// Where these pages lie in their file, and how many bytes they have; the last page may be shorter.
-fn byte_range(file: &TargetFile, first_page: u32, pages: u32) -> (u64, usize) {
+pub(super) fn byte_range(file: &TargetFile, first_page: u32, pages: u32) -> (u64, usize) {
     let start = u64::from(first_page) * PAGE_SIZE as u64;
     let end = (start + u64::from(pages) * PAGE_SIZE as u64).min(file.size().max(start));
     (start, usize::try_from(end - start).unwrap_or(usize::MAX))

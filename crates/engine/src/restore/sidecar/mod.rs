@@ -21,8 +21,10 @@ use super::fetch::{self, From};
 use super::place::{Place, Root};
 use super::settings::{RestoreReport, RestoreSettings, RestoreTarget};
 use super::target::{Present, TargetFile};
+use super::telling::Telling;
 use super::{make_directory, make_link, open_repositories, select};
 use crate::error::Result;
+use crate::progress::Unit;
 use crate::sidecar::neighbours;
 use crate::{lock, pin};
 
@@ -38,7 +40,9 @@ pub(super) fn run_alone(mut settings: RestoreSettings, name: &str) -> Result<Res
     let repositories = open_repositories(&settings)?;
     let choice = select::choose(&settings, &repositories)?;
     let (key, label, repository) = (choice.stanza.key(), choice.label, choice.stanza.repository());
-    let _lock = lock::acquire(&settings.locks, &settings.stanza, "restore", key, "restore")?;
+    let lock = lock::acquire(&settings.locks, &settings.stanza, "restore", key, "restore")?;
+    let work = settings.board.begin("restore", key, Unit::Bytes);
+    let _following = lock.follow(work.progress());
     pin::while_pinned(repository, &settings.stanza, &label, &settings.host, || {
         let manifest = Manifest::open(repository, &settings.stanza, &label)?;
         tracing::info!("repo{key}: restore sidecar '{name}' of backup set {label}");
@@ -46,16 +50,27 @@ pub(super) fn run_alone(mut settings: RestoreSettings, name: &str) -> Result<Res
         let (document, packs) = (manifest.document(), manifest.packs()?);
         let owners = Owners::new(&document.users, &document.groups, &settings.data_directory);
         owners.warn_of_unknown(document);
-        let from =
-            From { repository, stanza: &settings.stanza, packs: &packs, owners: &owners, pacer: &settings.pacer };
+        work.expect(size(&planned));
+        let from = From {
+            repository,
+            stanza: &settings.stanza,
+            packs: &packs,
+            owners: &owners,
+            pacer: &settings.pacer,
+            progress: &work,
+            telling: &Telling::new(),
+        };
         let workers = settings.workers.max(1);
         let restored = planned.iter().map(|planned| restore(planned, &manifest, from, workers));
         let fetched = restored.sum::<Result<u64>>()?;
-        let (files, size) = planned
-            .iter()
-            .fold((0, 0), |(files, size), planned| (files + planned.sidecar.files, size + planned.sidecar.size));
+        let (files, size) = (planned.iter().map(|planned| planned.sidecar.files).sum(), size(&planned));
         Ok(RestoreReport { label: Label::clone(&label), repository: key, files, size, fetched })
     })
+}
+
+/// How many bytes the files of sidecars have.
+pub(super) fn size(planned: &[Planned]) -> u64 {
+    planned.iter().map(|planned| planned.sidecar.size).sum()
 }
 
 /// Restores a sidecar, durably. Gives the bytes that were fetched.
