@@ -103,7 +103,12 @@ impl Cluster {
     /// Waits until the archiver is done with the WAL segment `segment` of the current timeline.
     #[track_caller]
     pub fn wait_for_archived(&self, segment: &str) {
-        let query = format!("select last_archived_wal >= '{segment}' from pg_stat_archiver");
+        // What was archived last may be the history file of a backup, which has the name of the backup's first segment.
+        let query = format!(
+            "select last_archived_wal >= '{segment}'
+                    or exists (select from pg_ls_archive_statusdir() where name = '{segment}.done')
+               from pg_stat_archiver"
+        );
         self.wait_for_sql(&query, "t");
     }
 
