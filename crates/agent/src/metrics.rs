@@ -76,6 +76,11 @@ fn of_stanzas(text: &mut Exposition, known: &[Known<'_>], now: Timestamp) {
         Some(truth(known.stanza.stopped))
     });
     gauge(
+        "pgark_stanza_standby",
+        "Whether the cluster here is a standby, whose backups another host takes.",
+        &|known| Some(truth(known.stanza.standby)),
+    );
+    gauge(
         "pgark_look_timestamp_seconds",
         "When the agent has looked at the repositories last, whether or not it could.",
         &|known| known.stanza.repositories.asked.map(seconds),

@@ -42,6 +42,8 @@ pub struct StanzaStatus {
     pub name: String,
     /// Whether a stop file keeps jobs from running.
     pub stopped: bool,
+    /// Whether the cluster here is a standby: scheduled backups are left to the host of its primary.
+    pub standby: bool,
     /// The jobs in its schedule.
     pub jobs: Vec<JobStatus>,
     /// How its schedule is not kept.
@@ -90,6 +92,8 @@ pub struct JobStatus {
     pub runs_total: u64,
     /// How many of them failed.
     pub failures_total: u64,
+    /// When it was due the last time that it was passed over, if it was since its last run here.
+    pub passed_over: Option<Timestamp>,
 }
 
 /// What a job is doing.

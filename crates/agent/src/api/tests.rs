@@ -90,7 +90,7 @@ fn everything() -> Value {
     stanzas[0].jobs[2].state =
         JobState::Running { due: now(), started: now(), process: 7, size: Some(9), size_complete: None };
     let lates = [
-        Late::TooOld { kind: Kind::Incr, last_good: None, due: now() },
+        Late::TooOld { kind: Kind::Incr, last_good: None, due: now(), second: now() },
         Late::Overrun { kind: Kind::Verify, seconds: 9, interval_seconds: 1, running: true },
     ];
     stanzas[0].late =

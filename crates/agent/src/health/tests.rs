@@ -29,6 +29,7 @@ pub(crate) fn job(kind: Kind, code: i32, failures: u32) -> JobStatus {
         failures,
         runs_total: 10,
         failures_total: u64::from(failures),
+        passed_over: None,
     }
 }
 
@@ -43,6 +44,7 @@ pub(crate) fn well() -> (StanzaStatus, Vec<RepositoryDigest>) {
     let stanza = StanzaStatus {
         name: "main".to_owned(),
         stopped: false,
+        standby: false,
         jobs: vec![job(Kind::Incr, 0, 0)],
         late: Vec::new(),
         wal: Some(WaitingWal::default()),
@@ -79,7 +81,7 @@ fn what_is_wrong_comes_first_and_in_words() {
     let digests = digest(&info());
     stanza.stopped = true;
     stanza.jobs = vec![job(Kind::Incr, 56, 3), job(Kind::Verify, 122, 1)];
-    let late = Late::TooOld { kind: Kind::Incr, last_good: None, due: now() };
+    let late = Late::TooOld { kind: Kind::Incr, last_good: None, due: now(), second: now() };
     stanza.late = vec![LateStatus { late, message: late.to_string(), since: now() }];
     stanza.wal = Some(WaitingWal { segments: 7, oldest: Some(now() - SignedDuration::from_mins(6)) });
     let health = health(&stanza, &digests, now());
