@@ -49,7 +49,7 @@ pub fn document(status: Status, now: Timestamp) -> Document {
 }
 
 fn stanza(stanza: StanzaStatus, now: Timestamp) -> Stanza {
-    let digests = stanza.repositories.info.as_ref().map(digest).unwrap_or_default();
+    let digests = stanza.repositories.info.as_deref().map(digest).unwrap_or_default();
     let health = health(&stanza, &digests, now);
     let StanzaStatus { name, stopped, standby, jobs, late, wal, repositories } = stanza;
     let (looked, error) = (repositories.asked, repositories.error);

@@ -151,6 +151,9 @@ pub struct Memory {
     /// When the newest backup of each kind began that the repositories have, whoever took it.
     #[serde(default)]
     pub in_repositories: BTreeMap<Kind, Timestamp>,
+    /// When the last of the backups began that were at work at the last look, on whichever host.
+    #[serde(skip)]
+    pub at_work: Option<Timestamp>,
 }
 
 impl Memory {

@@ -98,7 +98,11 @@ pub fn verdicts(
         let times = schedule.last(now).and_then(|last| Some((schedule.last(last.checked_sub(ONE).ok()?)?, last)));
         let last_good = memory.last_good(*kind);
         // As long as one is at work that will do, it is enough to say so where that takes too long.
-        let is_at_work = |due| running.iter().any(|(other, began)| other.does_work_of(*kind) && *began >= due);
+        // Of one on another host the kind is not known.
+        let is_at_work = |due| {
+            running.iter().any(|(other, began)| other.does_work_of(*kind) && *began >= due)
+                || (kind.is_backup() && memory.at_work.is_some_and(|began| began >= due))
+        };
         let is_missing = |due: &Timestamp| last_good.is_none_or(|good| good < *due) && !is_at_work(*due);
         if let Some((due, second)) = times.filter(|(due, _)| *due > job.since && is_missing(due)) {
             verdicts.push(Late::TooOld { kind: *kind, last_good, due, second });

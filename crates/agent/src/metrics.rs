@@ -32,7 +32,7 @@ pub fn render(status: &Status, now: Timestamp) -> String {
         .stanzas
         .iter()
         .map(|stanza| {
-            let repositories = stanza.repositories.info.as_ref().map(digest).unwrap_or_default();
+            let repositories = stanza.repositories.info.as_deref().map(digest).unwrap_or_default();
             Known { stanza, repositories }
         })
         .collect();

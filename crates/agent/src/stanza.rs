@@ -362,6 +362,7 @@ impl Stanza {
         self.is_observing = false;
         if let Some(info) = &repositories.info {
             let newest = observe::newest_backups(info);
+            self.memory.at_work = observe::last_at_work(info);
             if newest != self.memory.in_repositories {
                 self.memory.in_repositories = newest;
                 self.remember();

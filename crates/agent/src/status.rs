@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::job::{Kind, Run};
@@ -59,12 +59,18 @@ pub struct StanzaStatus {
 pub struct RepositoriesStatus {
     /// When it was asked.
     pub asked: Option<Timestamp>,
-    /// The stanza's element of `info --output=json`.
-    pub info: Option<Value>,
+    /// The stanza's element of `info --output=json`. It grows with the backups, and is shared by all who know it.
+    #[serde(serialize_with = "shared")]
+    pub info: Option<Arc<Value>>,
     /// Why it could not be asked.
     pub error: Option<String>,
     /// Gaps in the WAL that it told of.
     pub wal_gaps: Vec<String>,
+}
+
+#[expect(clippy::ref_option, reason = "serde hands it over like that")]
+fn shared<S: Serializer>(value: &Option<Arc<Value>>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_deref().serialize(serializer)
 }
 
 /// What is known of a job.

@@ -40,7 +40,11 @@ pub(crate) fn well() -> (StanzaStatus, Vec<RepositoryDigest>) {
     info["backup"][0]["error"] = false.into();
     info["archive"][0]["pgark"]["missing"].as_array_mut().unwrap().truncate(1);
     let digests = digest(&info);
-    let repositories = RepositoriesStatus { asked: Some(now()), info: Some(info), ..RepositoriesStatus::default() };
+    let repositories = RepositoriesStatus {
+        asked: Some(now()),
+        info: Some(std::sync::Arc::new(info)),
+        ..RepositoriesStatus::default()
+    };
     let stanza = StanzaStatus {
         name: "main".to_owned(),
         stopped: false,

@@ -155,6 +155,11 @@ fn late_is_what_has_come_due_twice_without_a_good_run() {
         too_old.to_string(),
         "the last good incr began at 2026-11-22T00:00:00Z: two more have come due, the first at 2026-11-22T01:00:00Z"
     );
+    // One that is at work on another host is waited for until the next time has come.
+    memory.at_work = Some(at("22T01:30"));
+    assert_eq!(late("22T02:30", &memory), []);
+    assert!(!late("22T03:00", &memory).is_empty());
+    memory.at_work = None;
     // A failed run changes nothing; a good full does.
     memory.note(Kind::Incr, run("22T01:00", "22T01:00", "22T01:05", 56));
     assert_eq!(late("22T02:00", &memory), [too_old]);
