@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use fs_err as fs;
+use pgark_testkit::faults::SmallFileSystem;
 use pgark_testkit::{Server, Stop, run, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -203,6 +204,13 @@ fn a_standby_passes_backups_over_and_takes_them_after_its_promotion() {
     standby.configure("archive_command", &host.archive_command(&site));
     standby.start();
     let primary_agent = Running::start(&site, "agent", &[]);
+    // Without a service it is the same: what comes due is passed over, and late is nothing that the repositories have.
+    let once = || host.pgark(&site, &["--log-level-console=info", "agent", "--once"]).expect_success();
+    once();
+    thread::sleep(Duration::from_secs(11));
+    let second = once();
+    assert!(second.stdout.contains("is passed over"), "{}", second.report());
+    assert!(!second.stdout.contains("WARN") && !second.stdout.contains("begin incr"), "{}", second.report());
     let agent = Running::start_on(&host, &site);
     agent.wait_for("the cluster here is a standby: its backups are taken where its primary is");
     wait_until("four backups", || manifests(&site) >= 4);
@@ -233,6 +241,56 @@ fn a_standby_passes_backups_over_and_takes_them_after_its_promotion() {
     drop(agent);
     let restored = site.recover("restored", &[]);
     assert_eq!(restored.sql("select string_agg(id::text, ' ' order by id) from rows"), "1 2");
+}
+
+#[test]
+fn what_ran_by_a_wrong_clock_or_elsewhere_is_no_reason_to_stop() {
+    let site = site(&["schedule-incr=*/4 * * * * *", "agent-listen=none"]);
+    let agent = Running::start(&site, "first", &[]);
+    agent.wait_for("incr completed");
+    drop(agent);
+    let file = site.scratch.path().join("spool/agent/demo.json");
+    let known: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let with = |pointer: &str, value: &str| {
+        let mut changed = known.clone();
+        *changed.pointer_mut(pointer).unwrap() = value.into();
+        changed.to_string()
+    };
+    // The clock was years ahead when it ran; the file is another stanza's, as in a spool of another host; it is torn.
+    for (name, content, message) in [
+        ("ahead", with("/jobs/incr/settled", "2100-01-01T00:00:00Z"), "the clock was wrong then, or is now"),
+        ("foreign", with("/stanza", "other"), "it is of stanza 'other': what was missed meanwhile is not caught up"),
+        ("torn", known.to_string()[..40].to_owned(), "EOF while parsing"),
+    ] {
+        fs::write(&file, content).unwrap();
+        let before = manifests(&site);
+        let agent = Running::start(&site, name, &[]);
+        agent.wait_for(message);
+        agent.wait_for("incr completed");
+        assert!(manifests(&site) > before, "{}", agent.log());
+    }
+}
+
+#[test]
+fn backups_go_on_with_a_spool_that_is_full() {
+    let disk = SmallFileSystem::new(1);
+    let builder = Site::builder(&Server::get(17)).spool_at(disk.path());
+    let site = builder.global("schedule-incr=*/4 * * * * *").global("agent-listen=none").start();
+    let agent = Running::start(&site, "agent", &[]);
+    agent.wait_for("incr completed");
+    let filler = disk.path().join("filler");
+    let mut bytes = 1 << 20;
+    while bytes > 0 && fs::write(&filler, vec![1; bytes]).is_err() {
+        bytes -= 4096;
+    }
+    let before = manifests(&site);
+    wait_until("two more backups", || manifests(&site) >= before + 2);
+    if disk.is_limited() {
+        agent.wait_for("unable to write down what ran: ");
+        drop(agent);
+        let refused = site.pgark(&["agent"]).expect_code(64);
+        assert!(refused.stdout.contains("No space left on device"), "{}", refused.report());
+    }
 }
 
 #[test]
