@@ -94,8 +94,9 @@ impl Agent {
                 let begun = stanza.advance(&self.settings, now, &self.sender, |kind| !tried.contains(&kind));
                 tried.extend(begun);
                 stanza.judge(&self.settings, now);
+                stanza.observe_if_wanted(&self.settings, &self.sender);
             }
-            if !self.stanzas.iter().any(Stanza::is_working) {
+            if !self.stanzas.iter().any(|stanza| stanza.is_working() || stanza.is_observing()) {
                 break;
             }
             self.publish();
@@ -280,11 +281,13 @@ pub fn preview(settings: &AgentSettings) -> Vec<StanzaStatus> {
                 failures: job.failures,
                 runs_total: job.runs_total,
                 failures_total: job.failures_total,
+                passed_over: job.passed_over,
             })
         });
         StanzaStatus {
             name: stanza.stanza.to_string(),
             stopped: false,
+            standby: stanza.is_standby(),
             jobs: jobs.collect(),
             late: late.collect(),
             wal: None,

@@ -32,6 +32,7 @@ struct Stanza {
     name: String,
     health: Health,
     stopped: bool,
+    standby: bool,
     jobs: Vec<JobStatus>,
     late: Vec<LateStatus>,
     wal: Option<WaitingWal>,
@@ -48,11 +49,11 @@ pub fn document(status: Status, now: Timestamp) -> Document {
 }
 
 fn stanza(stanza: StanzaStatus, now: Timestamp) -> Stanza {
-    let digests = stanza.repositories.info.as_ref().map(digest).unwrap_or_default();
+    let digests = stanza.repositories.info.as_deref().map(digest).unwrap_or_default();
     let health = health(&stanza, &digests, now);
-    let StanzaStatus { name, stopped, jobs, late, wal, repositories } = stanza;
+    let StanzaStatus { name, stopped, standby, jobs, late, wal, repositories } = stanza;
     let (looked, error) = (repositories.asked, repositories.error);
-    Stanza { name, health, stopped, jobs, late, wal, looked, error, repositories: digests }
+    Stanza { name, health, stopped, standby, jobs, late, wal, looked, error, repositories: digests }
 }
 
 #[cfg(test)]

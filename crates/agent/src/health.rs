@@ -52,6 +52,10 @@ pub(crate) fn health(stanza: &StanzaStatus, repositories: &[RepositoryDigest], n
     findings.extend(waiting(stanza, now));
     findings.extend(stanza.jobs.iter().filter_map(failing));
     findings.extend(stanza.late.iter().map(|late| finding(Grade::Warning, late.message.clone())));
+    if stanza.standby {
+        let text = "the cluster here is a standby: scheduled backups are passed over, and taken where its primary is";
+        findings.push(finding(Grade::Ok, text.to_owned()));
+    }
     if stanza.stopped {
         let text = "the stanza is stopped: no job begins until 'pgark start'";
         findings.push(finding(Grade::Warning, text.to_owned()));

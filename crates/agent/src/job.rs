@@ -130,12 +130,16 @@ pub struct Job {
     /// How many of them failed.
     #[serde(default)]
     pub failures_total: u64,
+    /// When it was due the last time that it was passed over, as long as it is not known to be done.
+    #[serde(default)]
+    pub passed_over: Option<Timestamp>,
 }
 
 impl Job {
     /// A kind of job that is new in the schedule.
     pub fn new(now: Timestamp) -> Self {
-        Self { since: now, settled: now, last: None, last_good: None, failures: 0, runs_total: 0, failures_total: 0 }
+        let (last, last_good, passed_over) = (None, None, None);
+        Self { since: now, settled: now, last, last_good, failures: 0, runs_total: 0, failures_total: 0, passed_over }
     }
 }
 
@@ -145,8 +149,11 @@ pub struct Memory {
     /// By kind.
     pub jobs: BTreeMap<Kind, Job>,
     /// When the newest backup of each kind began that the repositories have, whoever took it.
-    #[serde(skip)]
+    #[serde(default)]
     pub in_repositories: BTreeMap<Kind, Timestamp>,
+    /// When the last of the backups began that were at work at the last look, on whichever host.
+    #[serde(skip)]
+    pub at_work: Option<Timestamp>,
 }
 
 impl Memory {
@@ -178,6 +185,35 @@ impl Memory {
             job.failures_total += 1;
         }
         job.last = Some(run);
+    }
+
+    /// Notes that a job that was due is left to another host. Failures are that host's, too.
+    pub fn pass_over(&mut self, kind: Kind, due: Timestamp) {
+        let Some(job) = self.jobs.get_mut(&kind) else { return };
+        job.settled = job.settled.max(due);
+        job.failures = 0;
+        job.passed_over = Some(due);
+    }
+
+    /// Whether something was passed over last.
+    pub fn has_passed_over(&self) -> bool {
+        self.jobs.values().any(|job| job.passed_over.is_some())
+    }
+
+    /// Notes that jobs are not left to another host any more. What was passed over last is due again, unless the
+    /// repositories have it. Gives the kinds that are.
+    pub fn take_over(&mut self) -> Vec<Kind> {
+        let mut due_again = Vec::new();
+        for kind in Kind::ALL {
+            let last_good = self.last_good(kind);
+            let Some(job) = self.jobs.get_mut(&kind) else { continue };
+            let Some(due) = job.passed_over.take() else { continue };
+            if last_good.is_none_or(|good| good < due) {
+                job.settled = job.settled.min(due - SignedDuration::from_millis(1));
+                due_again.push(kind);
+            }
+        }
+        due_again
     }
 
     /// When the last good run began that did the work of this kind.

@@ -21,6 +21,9 @@ pub enum Late {
         last_good: Option<Timestamp>,
         /// The earlier of the two times.
         due: Timestamp,
+        /// The later of them.
+        #[serde(skip)]
+        second: Timestamp,
     },
     /// A run takes longer than there is from one time to the next.
     Overrun {
@@ -43,6 +46,14 @@ impl Late {
         }
     }
 
+    /// Since when it can be seen in the repositories, if it can.
+    pub(crate) fn is_seen_since(self) -> Option<Timestamp> {
+        match self {
+            Self::TooOld { kind, second, .. } => kind.is_backup().then_some(second),
+            Self::Overrun { .. } => None,
+        }
+    }
+
     /// What is wrong, without when: the same as long as it lasts.
     pub fn key(self) -> (Kind, &'static str) {
         match self {
@@ -55,10 +66,10 @@ impl Late {
 impl fmt::Display for Late {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooOld { kind, last_good: Some(last), due } => {
+            Self::TooOld { kind, last_good: Some(last), due, .. } => {
                 write!(formatter, "the last good {kind} began at {last}: two more have come due, the first at {due}")
             }
-            Self::TooOld { kind, last_good: None, due } => {
+            Self::TooOld { kind, last_good: None, due, .. } => {
                 write!(formatter, "there was no good {kind} yet, though two have come due, the first at {due}")
             }
             Self::Overrun { kind, seconds, interval_seconds, running } => {
@@ -84,15 +95,21 @@ pub fn verdicts(
     let mut verdicts = Vec::new();
     for (kind, schedule) in schedules {
         let Some(job) = memory.jobs.get(kind) else { continue };
-        let before = schedule.last(now).and_then(|last| schedule.last(last.checked_sub(ONE).ok()?));
+        let times = schedule.last(now).and_then(|last| Some((schedule.last(last.checked_sub(ONE).ok()?)?, last)));
         let last_good = memory.last_good(*kind);
         // As long as one is at work that will do, it is enough to say so where that takes too long.
-        let is_at_work = |due| running.iter().any(|(other, began)| other.does_work_of(*kind) && *began >= due);
+        // Of one on another host the kind is not known.
+        let is_at_work = |due| {
+            running.iter().any(|(other, began)| other.does_work_of(*kind) && *began >= due)
+                || (kind.is_backup() && memory.at_work.is_some_and(|began| began >= due))
+        };
         let is_missing = |due: &Timestamp| last_good.is_none_or(|good| good < *due) && !is_at_work(*due);
-        if let Some(due) = before.filter(|due| *due > job.since && is_missing(due)) {
-            verdicts.push(Late::TooOld { kind: *kind, last_good, due });
+        if let Some((due, second)) = times.filter(|(due, _)| *due > job.since && is_missing(due)) {
+            verdicts.push(Late::TooOld { kind: *kind, last_good, due, second });
         }
-        let last = job.last.as_ref().map(|run| (run.started, run.duration(), false));
+        // How long it took here says nothing of the host that does it now.
+        let last = job.last.as_ref().filter(|_| job.passed_over.is_none());
+        let last = last.map(|run| (run.started, run.duration(), false));
         let current = running.get(kind).map(|started| (*started, now.duration_since(*started), true));
         for (started, took, running) in last.into_iter().chain(current) {
             let Some(interval) = schedule.interval(started) else { continue };

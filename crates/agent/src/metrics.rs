@@ -32,7 +32,7 @@ pub fn render(status: &Status, now: Timestamp) -> String {
         .stanzas
         .iter()
         .map(|stanza| {
-            let repositories = stanza.repositories.info.as_ref().map(digest).unwrap_or_default();
+            let repositories = stanza.repositories.info.as_deref().map(digest).unwrap_or_default();
             Known { stanza, repositories }
         })
         .collect();
@@ -75,6 +75,11 @@ fn of_stanzas(text: &mut Exposition, known: &[Known<'_>], now: Timestamp) {
     gauge("pgark_stanza_stopped", "Whether a stop file keeps jobs from running.", &|known| {
         Some(truth(known.stanza.stopped))
     });
+    gauge(
+        "pgark_stanza_standby",
+        "Whether the cluster here is a standby, whose backups another host takes.",
+        &|known| Some(truth(known.stanza.standby)),
+    );
     gauge(
         "pgark_look_timestamp_seconds",
         "When the agent has looked at the repositories last, whether or not it could.",

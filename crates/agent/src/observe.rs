@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use pgark_system::clock;
@@ -21,7 +22,7 @@ pub(crate) fn ask(program: &Path, arguments: &[OsString]) -> RepositoriesStatus 
         Ok(output) if output.status.success() => match only_element(&output.stdout) {
             Some(info) => {
                 status.wal_gaps = wal_gaps(&info);
-                status.info = Some(info);
+                status.info = Some(Arc::new(info));
             }
             None => status.error = Some("info has told nothing of the stanza".to_owned()),
         },
@@ -56,6 +57,16 @@ pub(crate) fn newest_backups(info: &Value) -> BTreeMap<Kind, Timestamp> {
         *known = start.max(*known);
     }
     newest
+}
+
+/// When the last of the backups began that are at work, on whichever host.
+pub(crate) fn last_at_work(info: &Value) -> Option<Timestamp> {
+    let sessions = info["repo"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|repository| repository["pgark"]["at-work"].as_array().into_iter().flatten());
+    sessions.filter_map(|session| Timestamp::from_second(session["start"].as_i64()?).ok()).max()
 }
 
 /// The gaps in the archives that nobody has made on purpose, in words.
@@ -96,6 +107,11 @@ mod tests {
                 {"type": "incr", "timestamp": {"start": 2000, "stop": 2010}},
                 {"type": "other", "timestamp": {"start": 9000}},
             ],
+            "repo": [
+                {"key": 1, "pgark": {"at-work": [{"host": "db1", "process": 7, "start": 4000}], "pack-size": 1}},
+                {"key": 2, "pgark": {"at-work": [{"host": "db1", "start": 3900}, {"start": "yesterday"}]}},
+                {"key": 3},
+            ],
         });
         let second = |second| Timestamp::from_second(second).unwrap();
         assert_eq!(newest_backups(&info), BTreeMap::from([(Kind::Full, second(1000)), (Kind::Incr, second(3000))]));
@@ -106,6 +122,7 @@ mod tests {
                 "repo2: WAL segments 000000010000000000000005 to 000000010000000000000006 are missing",
             ]
         );
+        assert_eq!((last_at_work(&info), last_at_work(&Value::Null)), (Some(second(4000)), None));
         assert_eq!((newest_backups(&Value::Null).len(), wal_gaps(&Value::Null).len()), (0, 0));
     }
 }

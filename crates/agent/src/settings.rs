@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pgark_engine::standby::is_standby;
 use pgark_repository::StanzaName;
 
 use crate::hook::Hooks;
@@ -48,4 +49,11 @@ pub struct StanzaSettings {
     pub info_command: Vec<OsString>,
     /// What is called when something has happened.
     pub hooks: Hooks,
+}
+
+impl StanzaSettings {
+    /// Whether the cluster here is a standby, whose backups another host takes.
+    pub(crate) fn is_standby(&self) -> bool {
+        self.data_directory.as_deref().is_some_and(is_standby)
+    }
 }

@@ -49,7 +49,9 @@ pub(crate) struct Stanza {
     repositories: RepositoriesStatus,
     observed: Option<Stopwatch>,
     is_observing: bool,
+    wants_look: bool,
     is_stopped: bool,
+    is_standby: bool,
     plan: Plan,
     calls: Vec<JoinHandle<()>>,
     wal: Option<WalWatch>,
@@ -88,7 +90,9 @@ impl Stanza {
             repositories: RepositoriesStatus::default(),
             observed: None,
             is_observing: false,
+            wants_look: false,
             is_stopped: false,
+            is_standby: false,
             plan: Plan { start: Vec::new(), waiting: Vec::new(), next: BTreeMap::new(), wake: None },
             calls: Vec::new(),
             wal: None,
@@ -151,6 +155,11 @@ impl Stanza {
         !self.working.is_empty()
     }
 
+    /// Whether the repositories are being looked at.
+    pub(crate) fn is_observing(&self) -> bool {
+        self.is_observing
+    }
+
     /// When there is something to do next.
     pub(crate) fn wake(&self) -> Option<Timestamp> {
         self.plan.wake
@@ -164,8 +173,11 @@ impl Stanza {
         news: &Sender<News>,
         only: impl Fn(Kind) -> bool,
     ) -> Vec<Kind> {
-        let running: BTreeSet<_> = self.working.keys().copied().collect();
-        self.plan = plan::plan(now, &self.settings.schedules, &self.memory, &running);
+        self.heed_role();
+        self.make_plan(now);
+        if self.is_standby && self.pass_over() {
+            self.make_plan(now);
+        }
         let mut begun = Vec::new();
         if self.plan.start.is_empty() || self.heed_stop() {
             return begun;
@@ -177,6 +189,43 @@ impl Stanza {
             }
         }
         begun
+    }
+
+    fn make_plan(&mut self, now: Timestamp) {
+        let running: BTreeSet<_> = self.working.keys().copied().collect();
+        self.plan = plan::plan(now, &self.settings.schedules, &self.memory, &running);
+    }
+
+    /// Finds out whether the cluster is a standby. What was passed over on one comes due when it is one no more, unless the
+    /// repositories have it by now: they are looked at first.
+    fn heed_role(&mut self) {
+        let is_standby = self.settings.is_standby();
+        if is_standby != self.is_standby {
+            self.is_standby = is_standby;
+            self.tell(
+                Level::Info,
+                if is_standby {
+                    "the cluster here is a standby: its backups are taken where its primary is, and passed over here"
+                } else {
+                    "the cluster here is a standby no more: its backups are taken here from now on"
+                },
+            );
+        }
+        self.wants_look |= !is_standby && self.memory.has_passed_over();
+    }
+
+    /// Passes over the backups that are to begin or wait; says whether there were some.
+    fn pass_over(&mut self) -> bool {
+        let due: Vec<_> =
+            self.plan.start.iter().chain(&self.plan.waiting).filter(|due| due.kind.is_backup()).copied().collect();
+        for Pending { kind, due, .. } in &due {
+            self.tell(Level::Info, &format!("{kind}, due at {due}, is passed over: the cluster here is a standby"));
+            self.memory.pass_over(*kind, *due);
+        }
+        if !due.is_empty() {
+            self.remember();
+        }
+        !due.is_empty()
     }
 
     /// Whether a stop file keeps jobs from running. What comes due meanwhile is caught up afterwards.
@@ -274,12 +323,27 @@ impl Stanza {
         self.working.values().for_each(|working| child::terminate(working.process));
     }
 
-    /// Looks at the repositories if it is time to, on a thread of its own.
+    /// Looks at the repositories if it is time to.
     pub(crate) fn observe(&mut self, agent: &AgentSettings, news: &Sender<News>) {
         let is_due = self.observed.is_none_or(|observed| observed.elapsed() >= agent.look_interval);
-        if self.is_observing || !is_due {
+        if is_due || self.wants_look {
+            self.look(agent, news);
+        }
+    }
+
+    /// Looks at the repositories if that is needed to judge.
+    pub(crate) fn observe_if_wanted(&mut self, agent: &AgentSettings, news: &Sender<News>) {
+        if self.wants_look {
+            self.look(agent, news);
+        }
+    }
+
+    /// Looks at the repositories, on a thread of its own.
+    fn look(&mut self, agent: &AgentSettings, news: &Sender<News>) {
+        if self.is_observing {
             return;
         }
+        self.wants_look = false;
         let (program, arguments) = (agent.program.clone(), self.settings.info_command.clone());
         let (stanza, sender) = (self.name().to_owned(), news.clone());
         let ask = move || {
@@ -297,8 +361,14 @@ impl Stanza {
     pub(crate) fn observed(&mut self, agent: &AgentSettings, repositories: RepositoriesStatus) {
         self.is_observing = false;
         if let Some(info) = &repositories.info {
-            self.memory.in_repositories = observe::newest_backups(info);
+            let newest = observe::newest_backups(info);
+            self.memory.at_work = observe::last_at_work(info);
+            if newest != self.memory.in_repositories {
+                self.memory.in_repositories = newest;
+                self.remember();
+            }
         }
+        self.take_over();
         for gap in &repositories.wal_gaps {
             if !self.repositories.wal_gaps.contains(gap) {
                 self.tell(Level::Warning, gap);
@@ -314,11 +384,33 @@ impl Stanza {
         }
     }
 
-    /// Finds where the schedule is not kept, and tells of what is new.
+    /// Takes on what was passed over, where the cluster is a standby no more.
+    fn take_over(&mut self) {
+        if self.is_standby || !self.memory.has_passed_over() {
+            return;
+        }
+        for kind in self.memory.take_over() {
+            self.tell(Level::Info, &format!("{kind} was passed over last, and no host has done it: it is due again"));
+        }
+        self.wants_look = false;
+        self.remember();
+    }
+
+    /// Finds where the schedule is not kept, and tells of what is new. Nobody is told that a backup is missing before the
+    /// repositories were looked at: another host may have taken it.
     pub(crate) fn judge(&mut self, agent: &AgentSettings, now: Timestamp) {
         let running = self.working.iter().map(|(kind, working)| (*kind, working.started)).collect();
-        let verdicts = late::verdicts(now, &self.settings.schedules, &self.memory, &running);
+        let mut verdicts = late::verdicts(now, &self.settings.schedules, &self.memory, &running);
         let known = std::mem::take(&mut self.late);
+        let is_known = |late: &Late| known.iter().any(|known| known.late.key() == late.key());
+        let looked = self.repositories.asked;
+        verdicts.retain(|late| match late.is_seen_since() {
+            Some(since) if !is_known(late) && looked.is_none_or(|looked| looked < since) => {
+                self.wants_look = true;
+                false
+            }
+            _ => true,
+        });
         for late in verdicts {
             let before = known.iter().find(|known| known.late.key() == late.key());
             let message = late.to_string();
@@ -338,6 +430,7 @@ impl Stanza {
         StanzaStatus {
             name: self.name().to_owned(),
             stopped: self.is_stopped,
+            standby: self.is_standby,
             jobs: self.settings.schedules.keys().filter_map(|kind| self.job_status(*kind)).collect(),
             late: self.late.clone(),
             wal: self.wal.as_ref().and_then(WalWatch::read),
@@ -365,6 +458,7 @@ impl Stanza {
             failures: job.failures,
             runs_total: job.runs_total,
             failures_total: job.failures_total,
+            passed_over: job.passed_over,
         })
     }
 

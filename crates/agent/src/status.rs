@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::job::{Kind, Run};
@@ -42,6 +42,8 @@ pub struct StanzaStatus {
     pub name: String,
     /// Whether a stop file keeps jobs from running.
     pub stopped: bool,
+    /// Whether the cluster here is a standby: scheduled backups are left to the host of its primary.
+    pub standby: bool,
     /// The jobs in its schedule.
     pub jobs: Vec<JobStatus>,
     /// How its schedule is not kept.
@@ -57,12 +59,18 @@ pub struct StanzaStatus {
 pub struct RepositoriesStatus {
     /// When it was asked.
     pub asked: Option<Timestamp>,
-    /// The stanza's element of `info --output=json`.
-    pub info: Option<Value>,
+    /// The stanza's element of `info --output=json`. It grows with the backups, and is shared by all who know it.
+    #[serde(serialize_with = "shared")]
+    pub info: Option<Arc<Value>>,
     /// Why it could not be asked.
     pub error: Option<String>,
     /// Gaps in the WAL that it told of.
     pub wal_gaps: Vec<String>,
+}
+
+#[expect(clippy::ref_option, reason = "serde hands it over like that")]
+fn shared<S: Serializer>(value: &Option<Arc<Value>>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_deref().serialize(serializer)
 }
 
 /// What is known of a job.
@@ -90,6 +98,8 @@ pub struct JobStatus {
     pub runs_total: u64,
     /// How many of them failed.
     pub failures_total: u64,
+    /// When it was due the last time that it was passed over, if it was since its last run here.
+    pub passed_over: Option<Timestamp>,
 }
 
 /// What a job is doing.

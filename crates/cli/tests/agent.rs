@@ -12,10 +12,11 @@ use std::thread;
 use std::time::Duration;
 
 use fs_err as fs;
-use pgark_testkit::{Server, run, wait_until};
+use pgark_testkit::faults::SmallFileSystem;
+use pgark_testkit::{Server, Stop, run, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{STANZA, Site, SiteBuilder, text};
+use crate::common::{Host, STANZA, Site, SiteBuilder, text};
 
 /// A site whose agent has this schedule, and remembers what ran.
 fn site(lines: &[&str]) -> Site {
@@ -35,6 +36,15 @@ impl Running {
         let file = fs::File::create(&log).unwrap();
         let mut command = site.command(&["--log-level-console=info", "agent"]);
         command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(file.into_parts().0);
+        Self { child: command.spawn().expect("the program starts"), log }
+    }
+
+    /// An agent on another host.
+    fn start_on(host: &Host, site: &Site) -> Self {
+        let log = site.scratch.path().join("other-agent.txt");
+        let file = fs::File::create(&log).unwrap();
+        let mut command = host.command(site, &["--log-level-console=info", "agent"]);
+        command.stdin(Stdio::null()).stdout(file.into_parts().0);
         Self { child: command.spawn().expect("the program starts"), log }
     }
 
@@ -183,6 +193,104 @@ fn a_schedule_that_makes_no_sense_is_refused() {
     refused(32, "option 'schedule-time-zone': 'Europe/Atlantis' is not a time zone");
     site.reconfigure("schedule-full=@daily\nschedule-time-zone=Europe/Atlantis", "");
     refused(37, "agent command requires option: schedule-full");
+}
+
+#[test]
+fn a_standby_passes_backups_over_and_takes_them_after_its_promotion() {
+    let mut site = site(&["schedule-incr=*/5 * * * * *", "agent-look-interval=1s", "agent-listen=none"]);
+    site.cluster.sql("create table rows (id int); insert into rows values (1)");
+    let mut standby = site.cluster.standby();
+    let host = Host::new(&site, "other", &standby);
+    standby.configure("archive_command", &host.archive_command(&site));
+    standby.start();
+    let primary_agent = Running::start(&site, "agent", &[]);
+    // Without a service it is the same: what comes due is passed over, and late is nothing that the repositories have.
+    let once = || host.pgark(&site, &["--log-level-console=info", "agent", "--once"]).expect_success();
+    once();
+    thread::sleep(Duration::from_secs(11));
+    let second = once();
+    assert!(second.stdout.contains("is passed over"), "{}", second.report());
+    assert!(!second.stdout.contains("WARN") && !second.stdout.contains("begin incr"), "{}", second.report());
+    let agent = Running::start_on(&host, &site);
+    agent.wait_for("the cluster here is a standby: its backups are taken where its primary is");
+    wait_until("four backups", || manifests(&site) >= 4);
+    let log = agent.log();
+    assert!(log.matches("is passed over: the cluster here is a standby").count() >= 2, "{log}");
+    for alarm in ["begin incr", "last good", "no good", "WARN", "ERROR"] {
+        assert!(!log.contains(alarm), "{alarm}: {log}");
+    }
+    let told = host.pgark(&site, &["schedule"]).expect_success();
+    for part in ["    standby: backups are passed over", "        last passed over: due at ", "last run: none"] {
+        assert!(told.stdout.contains(part), "{}", told.report());
+    }
+    assert!(!told.stdout.contains("late"), "{}", told.report());
+
+    // Whether backups are missing is judged by what there is, on whichever host.
+    drop(primary_agent);
+    agent.wait_for("the last good incr began at ");
+    assert!(!agent.log().contains("begin incr"), "{}", agent.log());
+
+    site.cluster.stop(Stop::Fast);
+    standby.promote();
+    standby.sql("insert into rows values (2)");
+    agent.wait_for("the cluster here is a standby no more");
+    agent.wait_for("incr completed");
+    agent.wait_for("the schedule of incr is kept again");
+    let told = host.pgark(&site, &["schedule"]).expect_success();
+    assert!(!told.stdout.contains("standby") && told.stdout.contains(", ok, "), "{}", told.report());
+    drop(agent);
+    let restored = site.recover("restored", &[]);
+    assert_eq!(restored.sql("select string_agg(id::text, ' ' order by id) from rows"), "1 2");
+}
+
+#[test]
+fn what_ran_by_a_wrong_clock_or_elsewhere_is_no_reason_to_stop() {
+    let site = site(&["schedule-incr=*/4 * * * * *", "agent-listen=none"]);
+    let agent = Running::start(&site, "first", &[]);
+    agent.wait_for("incr completed");
+    drop(agent);
+    let file = site.scratch.path().join("spool/agent/demo.json");
+    let known: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let with = |pointer: &str, value: &str| {
+        let mut changed = known.clone();
+        *changed.pointer_mut(pointer).unwrap() = value.into();
+        changed.to_string()
+    };
+    // The clock was years ahead when it ran; the file is another stanza's, as in a spool of another host; it is torn.
+    for (name, content, message) in [
+        ("ahead", with("/jobs/incr/settled", "2100-01-01T00:00:00Z"), "the clock was wrong then, or is now"),
+        ("foreign", with("/stanza", "other"), "it is of stanza 'other': what was missed meanwhile is not caught up"),
+        ("torn", known.to_string()[..40].to_owned(), "EOF while parsing"),
+    ] {
+        fs::write(&file, content).unwrap();
+        let before = manifests(&site);
+        let agent = Running::start(&site, name, &[]);
+        agent.wait_for(message);
+        agent.wait_for("incr completed");
+        assert!(manifests(&site) > before, "{}", agent.log());
+    }
+}
+
+#[test]
+fn backups_go_on_with_a_spool_that_is_full() {
+    let disk = SmallFileSystem::new(1);
+    let builder = Site::builder(&Server::get(17)).spool_at(disk.path());
+    let site = builder.global("schedule-incr=*/4 * * * * *").global("agent-listen=none").start();
+    let agent = Running::start(&site, "agent", &[]);
+    agent.wait_for("incr completed");
+    let filler = disk.path().join("filler");
+    let mut bytes = 1 << 20;
+    while bytes > 0 && fs::write(&filler, vec![1; bytes]).is_err() {
+        bytes -= 4096;
+    }
+    let before = manifests(&site);
+    wait_until("two more backups", || manifests(&site) >= before + 2);
+    if disk.is_limited() {
+        agent.wait_for("unable to write down what ran: ");
+        drop(agent);
+        let refused = site.pgark(&["agent"]).expect_code(64);
+        assert!(refused.stdout.contains("No space left on device"), "{}", refused.report());
+    }
 }
 
 #[test]

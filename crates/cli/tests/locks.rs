@@ -1,16 +1,24 @@
 //! One at a time: lock files on one host, sessions between hosts, and waiting for either.
 
+#![allow(clippy::unwrap_used, reason = "what goes wrong here ends the test")]
+
 mod common;
 
 use std::process::{Child, Stdio};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
-use pgark_repository::session::{Session, SessionKind};
+use fs_err as fs;
+use pgark_repository::session::{Session, SessionDocument, SessionKind, sessions};
 use pgark_repository::{Encryption, Repository};
 use pgark_storage::LocalStorage;
+use pgark_system::clock::Stopwatch;
 use pgark_testkit::{Server, give_to_test_user, run, wait_until};
 
-use crate::common::{STANZA, Site};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::{Host, STANZA, Site};
 
 fn begin(site: &Site, arguments: &[&str]) -> Child {
     let stanza = format!("--stanza={STANZA}");
@@ -74,4 +82,97 @@ fn hosts_take_turns_by_their_sessions() {
     session.end().unwrap();
     assert!(patient.wait().unwrap().success());
     assert_eq!(site.objects("/session/").len(), 0);
+}
+
+fn repository(site: &Site) -> Repository {
+    let storage = LocalStorage::open(&site.repository()).unwrap();
+    Repository::open(Arc::new(storage), &Encryption::None).unwrap()
+}
+
+/// A cluster with a backup that is at work, slowly, on another host.
+fn with_backup_elsewhere(environment: &[(&str, &str)]) -> (Site, Child) {
+    let site = Site::start(&Server::get(17));
+    let host = Host::new(&site, "other", &site.cluster);
+    let mut command = host.command(&site, &["--type=full", "--io-limit=1MiB", "backup"]);
+    let child = command.envs(environment.iter().copied()).stdout(Stdio::piped()).spawn().expect("the program starts");
+    wait_until("the backup to store something", || site.objects("/pack/").len() + site.objects(".part").len() > 0);
+    (site, child)
+}
+
+/// Has the only session look as if its process could not be looked for here, as one of another host.
+fn move_session_elsewhere(site: &Site) -> SessionDocument {
+    let repository = repository(site);
+    let stanza = STANZA.parse().unwrap();
+    let mut document = sessions(&repository, &stanza).unwrap().pop().expect("there is a session");
+    assert!(document.machine.take().is_some());
+    Session::resume(&repository, &stanza, document.clone()).unwrap().renew().unwrap();
+    give_to_test_user(&site.object("/session/"));
+    document
+}
+
+/// Has the only session be silent for so long, by the storage's clock.
+fn silence_session(site: &Site, minutes: u64) {
+    let object = site.object("/session/");
+    let now = fs::metadata(&object).unwrap().modified().unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&object).unwrap();
+    file.file().set_modified(now - Duration::from_secs(minutes * 60)).unwrap();
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
+}
+
+#[test]
+fn a_backup_that_died_on_another_host_is_taken_over_when_it_has_been_silent_for_long() {
+    let (site, mut dead) = with_backup_elsewhere(&[]);
+    let refused = site.pgark(&["--type=full", "backup"]).expect_code(50);
+    let who = format!("another backup (process {} on host '", dead.id());
+    assert!(refused.stdout.contains(&who), "{}", refused.report());
+    let info = site.pgark(&["info", "--output=json"]).expect_success().stdout;
+    let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+    assert_eq!(info[0]["repo"][0]["pgark"]["at-work"][0]["process"], dead.id(), "{info}");
+    dead.kill().unwrap();
+    dead.wait().unwrap();
+    let document = move_session_elsewhere(&site);
+    silence_session(&site, 14);
+    let refused = site.pgark(&["--type=full", "backup"]).expect_code(50);
+    assert!(refused.stdout.contains(&who), "{}", refused.report());
+    // It has waited a minute at most by then.
+    silence_session(&site, 2);
+    site.backup(&[]);
+    // What it has stored is its own still, until it is taken for dead for good.
+    let packs = |site: &Site| site.objects(&format!("/pack/{}/", document.id)).len();
+    let before = packs(&site);
+    site.pgark(&["expire"]).expect_success();
+    assert_eq!((packs(&site), site.objects("/session/").len()), (before, 1));
+    site.pgark(&["verify"]).expect_success();
+    assert_eq!(site.recover("restored", &[]).sql("select 1"), "1");
+}
+
+#[test]
+fn a_backup_that_stood_still_ends_itself_when_it_goes_on() {
+    // It may be silent for ten seconds, and renews its session each second.
+    let (site, mut first) = with_backup_elsewhere(&[("TEST_PGARK_SESSION_HASTE", "60")]);
+    let mut promoted = site.cluster.standby();
+    let host = Host::new(&site, "new", &promoted);
+    promoted.configure("archive_command", &host.archive_command(&site));
+    promoted.start();
+    signal(&first, Signal::STOP);
+    let stood_still = Stopwatch::start();
+    promoted.promote();
+    move_session_elsewhere(&site);
+    silence_session(&site, 16);
+    host.pgark(&site, &["--type=full", "backup"]).expect_success();
+    thread::sleep(Duration::from_secs(11).saturating_sub(stood_still.elapsed()));
+    signal(&first, Signal::CONT);
+    let status = first.wait().unwrap();
+    let told = std::io::read_to_string(first.stdout.take().unwrap()).unwrap();
+    assert_eq!(status.code(), Some(50), "{told}");
+    assert!(
+        told.contains("the session could not be renewed for ") && told.contains("another host may take over"),
+        "{told}"
+    );
+    let manifests = site.objects("/backup/");
+    assert_eq!(manifests.iter().filter(|path| path.ends_with("manifest")).count(), 1, "{manifests:?}");
+    site.pgark(&["verify"]).expect_success();
 }

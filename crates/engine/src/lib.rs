@@ -22,6 +22,7 @@ pub mod progress;
 pub mod restore;
 pub mod sidecar;
 pub mod size;
+pub mod standby;
 pub mod stanza;
 pub mod stanza_create;
 pub mod stanza_delete;

@@ -12,16 +12,35 @@ use ulid::Ulid;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How often a session says that it is alive.
-const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+/// How a session is kept alive.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// How often it says that it is alive.
+    renewal_interval: Duration,
+    /// After how long without saying so the work ends itself: in time before others take over.
+    give_up_after: Duration,
+}
 
-/// After how long without saying so the work ends itself: in time before others take over.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(TAKEN_OVER_AFTER.as_secs().unsigned_abs() * 2 / 3);
+impl Pace {
+    const USUAL: Self = Self {
+        renewal_interval: Duration::from_secs(60),
+        give_up_after: Duration::from_secs(TAKEN_OVER_AFTER.as_secs().unsigned_abs() * 2 / 3),
+    };
+
+    /// The pace of this process. A build with debug assertions divides it by what a test says, which can't wait that long.
+    fn of_this_process() -> Self {
+        let haste = if cfg!(debug_assertions) { std::env::var("TEST_PGARK_SESSION_HASTE").ok() } else { None };
+        let haste = haste.and_then(|haste| haste.parse().ok()).unwrap_or(1_u32).max(1);
+        let Self { renewal_interval, give_up_after } = Self::USUAL;
+        Self { renewal_interval: renewal_interval / haste, give_up_after: give_up_after / haste }
+    }
+}
 
 /// A session that is renewed on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct Vigil<'repository> {
     id: Ulid,
+    pace: Pace,
     session: Mutex<Session<'repository>>,
     state: Mutex<State>,
 }
@@ -36,7 +55,7 @@ impl<'repository> Vigil<'repository> {
     /// Of a session that was begun a moment ago.
     pub(crate) fn new(session: Session<'repository>) -> Self {
         let state = State { since_renewal: Stopwatch::start(), is_lost: false };
-        Self { id: session.id(), session: Mutex::new(session), state: Mutex::new(state) }
+        Self { id: session.id(), pace: Pace::of_this_process(), session: Mutex::new(session), state: Mutex::new(state) }
     }
 
     /// The session's identity.
@@ -56,11 +75,18 @@ impl<'repository> Vigil<'repository> {
     }
 
     fn renew_until(&self, stopped: &Receiver<()>) {
-        while stopped.recv_timeout(RENEWAL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        while stopped.recv_timeout(self.pace.renewal_interval) == Err(RecvTimeoutError::Timeout) {
+            // A process that stood still, and goes on: who has taken over must not meet it again.
+            if self.check().is_err() {
+                return;
+            }
             match self.change(Session::renew) {
                 Ok(()) => {}
                 Err(RepositoryError::SessionLost { .. }) => return,
-                Err(error) => tracing::warn!("unable to renew the session, it is tried again: {error}"),
+                Err(error) => {
+                    let reason = Error::from(error).full_message();
+                    tracing::warn!("unable to renew the session, it is tried again: {reason}");
+                }
             }
         }
     }
@@ -76,6 +102,8 @@ impl<'repository> Vigil<'repository> {
         let result = change(&mut session);
         let mut state = self.state();
         match &result {
+            // What was silent for too long stays so.
+            Ok(()) if state.since_renewal.elapsed() >= self.pace.give_up_after => {}
             Ok(()) => state.since_renewal = begun,
             Err(error) => state.is_lost |= matches!(error, RepositoryError::SessionLost { .. }),
         }
@@ -90,7 +118,7 @@ impl<'repository> Vigil<'repository> {
         let state = self.state();
         let message = if state.is_lost {
             "the session was taken for dead and removed by another host".to_owned()
-        } else if state.since_renewal.elapsed() >= GIVE_UP_AFTER {
+        } else if state.since_renewal.elapsed() >= self.pace.give_up_after {
             let seconds = state.since_renewal.elapsed().as_secs();
             format!("the session could not be renewed for {seconds} s: another host may take over")
         } else {

@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -23,6 +23,9 @@ pub struct Directory {
     handle: OwnedFd,
     path: PathBuf,
 }
+
+/// As long as a list of names of extended attributes can be (`XATTR_LIST_MAX`).
+const ATTRIBUTE_NAMES_LENGTH: usize = 64 << 10;
 
 /// What a name stands for; of a link, the link itself.
 #[derive(Clone, Copy, Debug)]
@@ -170,6 +173,19 @@ impl Directory {
         rustix::fs::fstat(&self.handle).map(Look).map_err(|errno| failed("look at", &self.path, errno))
     }
 
+    /// The names of the extended attributes of what the name stands for, of a link those of the link itself. There are none
+    /// where they can't be looked at.
+    pub fn attribute_names(&self, name: &OsStr) -> Vec<OsString> {
+        // There is no such call that takes a directory and a name. `/proc` leads to the directory that is open.
+        let path = Path::new("/proc/self/fd").join(self.handle.as_raw_fd().to_string()).join(name);
+        attribute_names(|list| rustix::fs::llistxattr(&path, list))
+    }
+
+    /// The names of the extended attributes of the directory itself.
+    pub fn own_attribute_names(&self) -> Vec<OsString> {
+        attribute_names(|list| rustix::fs::flistxattr(&self.handle, list))
+    }
+
     /// The text of a link.
     ///
     /// # Errors
@@ -288,6 +304,14 @@ impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.handle.as_fd()
     }
+}
+
+/// The names that a call lists, each with a zero byte after it.
+fn attribute_names(list: impl FnOnce(&mut [u8]) -> rustix::io::Result<usize>) -> Vec<OsString> {
+    let mut names = vec![0; ATTRIBUTE_NAMES_LENGTH];
+    let length = list(&mut names).unwrap_or(0).min(names.len());
+    let names = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names.map(|name| OsString::from_vec(name.to_vec())).collect()
 }
 
 /// A name is one part of a path, and leads down.

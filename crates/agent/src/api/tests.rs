@@ -84,13 +84,13 @@ fn description() -> Value {
 fn everything() -> Value {
     let board = Board::new("pgark 1.2.3", "db1", now());
     let mut stanzas = vec![well().0, well().0, well().0];
-    stanzas[0].repositories.info = Some(info());
+    stanzas[0].repositories.info = Some(std::sync::Arc::new(info()));
     stanzas[0].jobs = vec![job(Kind::Full, 0, 0), job(Kind::Incr, 56, 2), job(Kind::Verify, 0, 0)];
     stanzas[0].jobs[1].state = JobState::Waiting { due: now() };
     stanzas[0].jobs[2].state =
         JobState::Running { due: now(), started: now(), process: 7, size: Some(9), size_complete: None };
     let lates = [
-        Late::TooOld { kind: Kind::Incr, last_good: None, due: now() },
+        Late::TooOld { kind: Kind::Incr, last_good: None, due: now(), second: now() },
         Late::Overrun { kind: Kind::Verify, seconds: 9, interval_seconds: 1, running: true },
     ];
     stanzas[0].late =

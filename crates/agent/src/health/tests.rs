@@ -29,6 +29,7 @@ pub(crate) fn job(kind: Kind, code: i32, failures: u32) -> JobStatus {
         failures,
         runs_total: 10,
         failures_total: u64::from(failures),
+        passed_over: None,
     }
 }
 
@@ -39,10 +40,15 @@ pub(crate) fn well() -> (StanzaStatus, Vec<RepositoryDigest>) {
     info["backup"][0]["error"] = false.into();
     info["archive"][0]["pgark"]["missing"].as_array_mut().unwrap().truncate(1);
     let digests = digest(&info);
-    let repositories = RepositoriesStatus { asked: Some(now()), info: Some(info), ..RepositoriesStatus::default() };
+    let repositories = RepositoriesStatus {
+        asked: Some(now()),
+        info: Some(std::sync::Arc::new(info)),
+        ..RepositoriesStatus::default()
+    };
     let stanza = StanzaStatus {
         name: "main".to_owned(),
         stopped: false,
+        standby: false,
         jobs: vec![job(Kind::Incr, 0, 0)],
         late: Vec::new(),
         wal: Some(WaitingWal::default()),
@@ -79,7 +85,7 @@ fn what_is_wrong_comes_first_and_in_words() {
     let digests = digest(&info());
     stanza.stopped = true;
     stanza.jobs = vec![job(Kind::Incr, 56, 3), job(Kind::Verify, 122, 1)];
-    let late = Late::TooOld { kind: Kind::Incr, last_good: None, due: now() };
+    let late = Late::TooOld { kind: Kind::Incr, last_good: None, due: now(), second: now() };
     stanza.late = vec![LateStatus { late, message: late.to_string(), since: now() }];
     stanza.wal = Some(WaitingWal { segments: 7, oldest: Some(now() - SignedDuration::from_mins(6)) });
     let health = health(&stanza, &digests, now());

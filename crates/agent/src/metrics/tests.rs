@@ -10,7 +10,7 @@ fn samples() -> String {
     let (mut other, _) = well();
     other.name = "other".to_owned();
     other.wal = None;
-    other.repositories.info = Some(info());
+    other.repositories.info = Some(std::sync::Arc::new(info()));
     other.jobs = vec![job(job::Kind::Incr, 56, 3), job(job::Kind::Verify, 0, 0)];
     other.jobs[1].state =
         JobState::Running { due: now(), started: now(), process: 7, size: Some(200), size_complete: Some(50) };

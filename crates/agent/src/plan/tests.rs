@@ -148,12 +148,18 @@ fn late_is_what_has_come_due_twice_without_a_good_run() {
     let late = |now: &str, memory: &Memory| verdicts(at(now), &schedules, memory, &running);
     memory.note(Kind::Incr, run("22T00:00", "22T00:00", "22T00:05", 0));
     assert_eq!(late("22T01:30", &memory), []);
-    let too_old = Late::TooOld { kind: Kind::Incr, last_good: Some(at("22T00:00")), due: at("22T01:00") };
+    let too_old =
+        Late::TooOld { kind: Kind::Incr, last_good: Some(at("22T00:00")), due: at("22T01:00"), second: at("22T02:00") };
     assert_eq!(late("22T02:00", &memory), [too_old]);
     assert_eq!(
         too_old.to_string(),
         "the last good incr began at 2026-11-22T00:00:00Z: two more have come due, the first at 2026-11-22T01:00:00Z"
     );
+    // One that is at work on another host is waited for until the next time has come.
+    memory.at_work = Some(at("22T01:30"));
+    assert_eq!(late("22T02:30", &memory), []);
+    assert!(!late("22T03:00", &memory).is_empty());
+    memory.at_work = None;
     // A failed run changes nothing; a good full does.
     memory.note(Kind::Incr, run("22T01:00", "22T01:00", "22T01:05", 56));
     assert_eq!(late("22T02:00", &memory), [too_old]);
@@ -172,4 +178,37 @@ fn late_is_what_takes_longer_than_its_interval() {
     memory.note(Kind::Incr, run("22T00:00", "22T00:00", "22T01:30", 0));
     let found = verdicts(at("22T01:40"), &schedules, &memory, &BTreeMap::new());
     assert_eq!(found[0].to_string(), "incr took 1h 30m, but is to run every 1h");
+}
+
+#[test]
+fn what_was_passed_over_is_due_again_after_a_promotion_unless_another_host_has_done_it() {
+    let (schedules, mut memory) = usual();
+    memory.note(Kind::Incr, run("22T00:00", "22T00:00", "22T00:05", 56));
+    memory.pass_over(Kind::Full, at("22T02:00"));
+    memory.pass_over(Kind::Incr, at("22T03:00"));
+    // Not even the failure is tried again.
+    assert_eq!(started(&plan(at("22T03:30"), &schedules, &memory, &NOTHING)), []);
+    let mut done = memory.clone();
+    done.in_repositories = BTreeMap::from([(Kind::Full, at("22T02:00")), (Kind::Incr, at("22T02:59"))]);
+    assert_eq!(done.take_over(), [Kind::Incr]);
+    let planned = plan(at("22T03:30"), &schedules, &done, &NOTHING);
+    assert_eq!((started(&planned), planned.start[0].due), (vec![once(Kind::Incr)], at("22T03:00")));
+    assert!(!done.has_passed_over() && done.take_over().is_empty());
+    // A full does the work of the incremental.
+    done.in_repositories.insert(Kind::Full, at("22T03:10"));
+    done.pass_over(Kind::Incr, at("22T03:00"));
+    assert_eq!(done.take_over(), []);
+    assert_eq!(memory.take_over(), [Kind::Full, Kind::Incr]);
+    let planned = plan(at("22T03:30"), &schedules, &memory, &NOTHING);
+    assert_eq!(started(&planned), [once(Kind::Full)]);
+}
+
+#[test]
+fn how_long_a_run_took_here_says_nothing_where_another_host_takes_the_backups() {
+    let (schedules, mut memory) = usual();
+    memory.note(Kind::Incr, run("22T00:00", "22T00:00", "22T01:30", 0));
+    let lates = |memory: &Memory| verdicts(at("22T01:40"), &schedules, memory, &BTreeMap::new()).len();
+    assert_eq!(lates(&memory), 1);
+    memory.pass_over(Kind::Incr, at("22T01:00"));
+    assert_eq!(lates(&memory), 0);
 }

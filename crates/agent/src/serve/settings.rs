@@ -27,11 +27,13 @@ pub struct ServeSettings {
 }
 
 impl ServeSettings {
-    /// Refuses to show to others what is not protected.
+    /// Refuses to show to others what is not protected, and a certificate that is none: rather before an agent begins, or
+    /// goes on with other settings, than when it has given up what it had.
     ///
     /// # Errors
-    /// [`ErrorKind::OptionInvalid`]
+    /// [`ErrorKind::OptionInvalid`], [`ErrorKind::Crypto`]
     pub fn check(&self) -> Result<(), Error> {
+        self.tls.as_ref().map(TlsSettings::acceptor).transpose()?;
         let missing = match (self.tls.is_some(), self.token.is_some()) {
             _ if self.address.ip().is_loopback() => return Ok(()),
             (true, true) => return Ok(()),
@@ -117,7 +119,11 @@ mod tests {
     use super::*;
 
     fn settings(address: &str, tls: bool, token: bool) -> ServeSettings {
-        let tls = tls.then(|| TlsSettings { certificates: Vec::new(), key: Zeroizing::new(Vec::new()) });
+        let tls = tls.then(|| {
+            let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+            let key = Zeroizing::new(made.signing_key.serialize_pem().into_bytes());
+            TlsSettings { certificates: made.cert.pem().into_bytes(), key }
+        });
         let token = token.then(|| Token::parse("0123456789abcdef").unwrap());
         ServeSettings { address: address.parse().unwrap(), tls, token }
     }

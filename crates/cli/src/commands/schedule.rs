@@ -27,6 +27,9 @@ fn render(stanza: &StanzaStatus, zone: &TimeZone) -> String {
     if stanza.stopped {
         lines.push("    stopped: jobs wait until 'pgark start'".to_owned());
     }
+    if stanza.standby {
+        lines.push("    standby: backups are passed over, and taken where the primary is".to_owned());
+    }
     for job in &stanza.jobs {
         lines.extend(lines_of(job, zone));
     }
@@ -43,6 +46,7 @@ fn lines_of(job: &JobStatus, zone: &TimeZone) -> Vec<String> {
     if let Some(good) = job.last_good.as_ref().filter(|_| job.failures > 0) {
         lines.push(format!("        last good run: {}; failed since: {}", time(good.started), job.failures));
     }
+    lines.extend(job.passed_over.map(|due| format!("        last passed over: due at {}", time(due))));
     match &job.state {
         JobState::Idle => {}
         JobState::Waiting { due } => lines.push(format!("        due: since {}", time(*due))),

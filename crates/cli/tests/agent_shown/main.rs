@@ -6,6 +6,7 @@
 mod browser;
 #[path = "../common/mod.rs"]
 mod common;
+mod secure;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -301,6 +301,52 @@ impl Site {
     }
 }
 
+/// Another host with the same stanza and the same repository: a configuration file of its own, and all else that a host has
+/// for itself.
+#[derive(Debug)]
+pub(crate) struct Host(PathBuf);
+
+impl Host {
+    /// A host on which this cluster is.
+    pub(crate) fn new(site: &Site, name: &str, cluster: &Cluster) -> Self {
+        let text = fs::read_to_string(site.configuration_file()).expect("the configuration can be read");
+        let place = |what: &str| site.scratch.directory(&format!("{name}-{what}"));
+        let its_own = [
+            ("lock-path=", place("lock")),
+            ("log-path=", place("log")),
+            ("spool-path=", place("spool")),
+            ("pg1-path=", cluster.data_directory().to_owned()),
+            ("pg1-socket-path=", cluster.socket_directory()),
+        ];
+        let line = |line: &str| {
+            let own = its_own.iter().find(|(option, _)| line.starts_with(option));
+            own.map_or_else(|| line.to_owned(), |(option, path)| format!("{option}{}", path.display()))
+        };
+        let lines: Vec<_> = text.lines().map(line).collect();
+        let file = site.scratch.write(&format!("{name}.conf"), lines.join("\n") + "\n");
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).expect("the mode can be set");
+        Self(file)
+    }
+
+    /// The program on this host with these arguments, for the stanza, not started.
+    pub(crate) fn command(&self, site: &Site, arguments: &[&str]) -> Command {
+        let mut command = site.program.command();
+        command.arg(format!("--config={}", self.0.display())).arg(format!("--stanza={STANZA}")).args(arguments);
+        command
+    }
+
+    /// Runs the program on this host, for the stanza.
+    #[track_caller]
+    pub(crate) fn pgark(&self, site: &Site, arguments: &[&str]) -> Finished {
+        run(&mut self.command(site, arguments))
+    }
+
+    /// The `archive_command` of its server.
+    pub(crate) fn archive_command(&self, site: &Site) -> String {
+        archive_command(&site.program, &self.0)
+    }
+}
+
 fn archive_command(program: &Program, configuration: &Path) -> String {
     format!("{} --config={} --stanza={STANZA} archive-push %p", program.path().display(), configuration.display())
 }

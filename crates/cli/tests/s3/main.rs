@@ -12,6 +12,7 @@ mod listings;
 mod losses;
 mod policies;
 mod requests;
+mod turns;
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,7 @@
 //! What can't be backed up is told of, and nothing is lost by it.
 
-use pgark_testkit::Server;
+use fs_err as fs;
+use pgark_testkit::{Server, faults};
 
 use crate::common::Site;
 use crate::{TREE, backup_changes, cache, list, restore, shell, site};
@@ -47,6 +48,72 @@ fn a_sidecar_that_can_not_be_backed_up_is_told() {
     backup_changes(&site, &[]);
     let (_, place) = restore(&site, "restored", &[]);
     assert_eq!(list(&place), before);
+}
+
+/// What a program does with a backup that needs what it does not know: to one that is older than sidecars, this is every
+/// backup that has some.
+#[test]
+fn a_backup_that_needs_a_newer_program_is_refused_and_kept() {
+    let site = site(&Server::get(17), "printf x > file");
+    let label = site.backup(&[]);
+    let manifest = site.object(&format!("/backup/{label}/manifest"));
+    let length = fs::metadata(&manifest).expect("the manifest is there").len();
+    // The feature bits, in the header and in its copy: section 2.1 of docs/format.md.
+    let other_features = || [12, length - 192 + 12].into_iter().for_each(|offset| faults::flip_byte(&manifest, offset));
+    assert_eq!(fs::read(&manifest).expect("it can be read")[12], 1, "bit 0: it has sidecars");
+    other_features();
+    let place = site.scratch.path().join("place");
+    let whole = format!("--pg1-path={}", place.display());
+    let set = format!("--set={label}");
+    for arguments in [
+        &[whole.as_str(), "restore"][..],
+        &[&whole, &set, "restore"],
+        &[&whole, &set, "--no-sidecar", "restore"],
+        &[&set, "--sidecar-only=models", "--delta", "restore"],
+        &["--type=incr", "backup"],
+        &["expire"],
+    ] {
+        let refused = site.pgark(arguments);
+        assert!(![Some(0), None].contains(&refused.code()), "{}", refused.report());
+        for part in ["it needs unknown features 0x000000fe", "upgrade pgark on this host"] {
+            assert!(refused.report().contains(part), "no '{part}' in {}", refused.report());
+        }
+        assert!(!place.exists(), "{}", refused.report());
+    }
+    let verified = site.pgark(&["verify", "--output=text"]);
+    assert!(verified.code() != Some(0) && verified.report().contains("newer program"), "{}", verified.report());
+    let info = site.pgark(&["info"]).expect_success();
+    assert!(info.stdout.contains("unknown features"), "{}", info.report());
+    other_features();
+    restore(&site, "restored", &[]);
+}
+
+#[test]
+fn extended_attributes_are_told_of_once() {
+    let site = site(&Server::get(17), "mkdir d && printf x > d/file && printf y > plain && ln -s plain link");
+    let warning = "sidecar 'models': extended attributes are not kept: ";
+    let quiet = site.pgark(&["--type=full", "backup"]).expect_success();
+    assert!(!quiet.report().contains(warning), "{}", quiet.report());
+    // The user that runs this may read the file, as an access control list: version 2, and four entries.
+    let entry =
+        |tag: u16, rights: u16, id: u32| [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat();
+    let none = u32::MAX;
+    let entries = [entry(1, 6, none), entry(2, 4, 1), entry(4, 4, none), entry(16, 4, none), entry(32, 4, none)];
+    let list = [2_u32.to_le_bytes().to_vec(), entries.concat()].concat();
+    let set = |name: &str, attribute: &str, value: &[u8]| {
+        rustix::fs::setxattr(cache(&site).join(name), attribute, value, rustix::fs::XattrFlags::empty())
+            .expect("the file system of the tests has extended attributes");
+    };
+    set("d/file", "user.origin", b"hub");
+    set("d", "user.origin", b"hub");
+    set("plain", "system.posix_acl_access", &list);
+    let told = site.pgark(&["--type=incr", "backup"]).expect_success();
+    let wanted = format!(
+        "WARN: {warning}system.posix_acl_access, user.origin, of 3 files and directories, the first of them '{}'",
+        cache(&site).join("d").display()
+    );
+    assert!(told.stdout.contains(&wanted) && told.stdout.contains("HINT: "), "{}", told.report());
+    assert_eq!(told.stdout.matches(warning).count(), 1, "{}", told.report());
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod changes;
 mod common;
 mod huggingface;
 mod restoring;
+mod s3;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -4,7 +4,7 @@ use super::commands::CONNECTING;
 use super::definition::{integer, path, text};
 use super::options;
 use crate::command::Command::{
-    Agent, ArchiveGet, ArchivePush, Backup, Check, Restore, StanzaCreate, StanzaDelete, StanzaUpgrade,
+    Agent, ArchiveGet, ArchivePush, Backup, Check, Restore, Schedule, StanzaCreate, StanzaDelete, StanzaUpgrade,
 };
 
 const PATH_DESCRIPTION: &str = "PostgreSQL's data_directory. A backup compares it with what the server says. It is \
@@ -22,7 +22,7 @@ options! {
         => path().each_cluster().required().needs("stanza", &[]).once_called(PATH_ONCE).of(&[Check]);
 
     PG_PATH_IF_ANY, "pg-path", "the data directory", PATH_DESCRIPTION
-        => path().each_cluster().once_called(PATH_ONCE).of(&[Agent, ArchivePush]);
+        => path().each_cluster().once_called(PATH_ONCE).of(&[Agent, ArchivePush, Schedule]);
 
     PG_PORT, "pg-port", "the port of PostgreSQL",
         "Also part of the name of the Unix socket."

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use pgark_postgres::wal::name::{SegmentName, SegmentSize};
 use pgark_repository::manifest::{Manifest, ManifestDocument};
 use pgark_repository::repository::Cluster;
+use pgark_repository::session::{SessionDocument, SessionKind, Sessions};
 use pgark_repository::wal::Archive;
 use pgark_repository::{Encryption, LabelKind, Repository, StanzaName};
 
@@ -69,6 +70,8 @@ pub struct RepositoryReport {
     pub backup: Option<Held>,
     /// The restore from this repository that is running on this host.
     pub restore: Option<Held>,
+    /// The backups into this repository that are at work, on whichever host, where all was asked for.
+    pub sessions: Vec<SessionDocument>,
 }
 
 /// How it is with a stanza in a repository.
@@ -202,8 +205,9 @@ impl RepositoryReport {
             Encryption::None => "none",
             Encryption::Passphrase(_) => "aes-256-gcm",
         };
-        let (clusters, backups) = (Vec::new(), Vec::new());
-        Self { key: from.key, cipher, status, clusters, backups, pack_bytes: None, backup: None, restore: None }
+        let (clusters, backups, sessions) = (Vec::new(), Vec::new(), Vec::new());
+        let (pack_bytes, backup, restore) = (None, None, None);
+        Self { key: from.key, cipher, status, clusters, backups, pack_bytes, backup, restore, sessions }
     }
 
     /// Reads what the repository has. What was read before an error stays in the report.
@@ -230,6 +234,12 @@ impl RepositoryReport {
         self.backups = backups;
         self.pack_bytes = pack_bytes;
         if settings.kind.is_none() && settings.set.is_none() {
+            // Who is at work is worth no error: a session may be a newer program's.
+            let sessions = Sessions::look(repository, stanza).unwrap_or_default();
+            let is_at_work = |session: &SessionDocument| {
+                session.kind == SessionKind::Backup && !sessions.silent.contains(&session.id)
+            };
+            self.sessions = sessions.live.iter().filter(|session| is_at_work(session)).cloned().collect();
             self.find_windows(repository, stanza)?;
         }
         result

@@ -9,16 +9,24 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 /// What a server shows, and whom a client must trust to believe it.
-pub(crate) struct Certificate {
+pub struct Certificate {
     pub(crate) acceptor: TlsAcceptor,
-    /// The server's certificate, its key, and the authority's certificate, in PEM.
-    pub(crate) chain: String,
-    pub(crate) key: String,
-    pub(crate) authority: String,
+    /// The server's certificate in PEM.
+    pub chain: String,
+    /// Its key in PEM.
+    pub key: String,
+    /// The authority's certificate in PEM.
+    pub authority: String,
 }
 
-/// Makes an authority and a certificate of it for these names.
-pub(crate) fn make(names: &[String]) -> Certificate {
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Certificate").finish_non_exhaustive()
+    }
+}
+
+/// Makes an authority and a certificate of it for these names. Panics where one is no name.
+pub fn make(names: &[String]) -> Certificate {
     let mut authority = CertificateParams::new(Vec::new()).expect("no name is a name that is not valid");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     // With the name that both get otherwise the server's certificate would look as if it had signed itself.

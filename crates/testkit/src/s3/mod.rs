@@ -6,7 +6,7 @@
 //! either and breaks connections off at any byte.
 
 mod call;
-mod certificate;
+pub mod certificate;
 mod fault;
 mod link;
 mod moto;

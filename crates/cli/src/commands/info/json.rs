@@ -41,7 +41,7 @@ struct Stanza<'report> {
     cipher: &'static str,
     db: Vec<Database<'report>>,
     name: &'report str,
-    repo: Vec<Repository>,
+    repo: Vec<Repository<'report>>,
     status: Status,
 }
 
@@ -210,20 +210,30 @@ struct Database<'report> {
 }
 
 #[derive(Serialize)]
-struct Repository {
+struct Repository<'report> {
     cipher: &'static str,
     key: u32,
     /// What pgBackRest does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pgark: Option<RepositoryDetails>,
+    pgark: Option<RepositoryDetails<'report>>,
     status: RepositoryStatus,
 }
 
 #[derive(Serialize)]
-struct RepositoryDetails {
+struct RepositoryDetails<'report> {
+    /// The backups that are at work, on whichever host.
+    #[serde(rename = "at-work", skip_serializing_if = "Vec::is_empty")]
+    at_work: Vec<AtWork<'report>>,
     /// Bytes of the packs that all backups need, each counted once.
-    #[serde(rename = "pack-size")]
-    pack_size: u64,
+    #[serde(rename = "pack-size", skip_serializing_if = "Option::is_none")]
+    pack_size: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct AtWork<'report> {
+    host: &'report str,
+    process: u32,
+    start: i64,
 }
 
 #[derive(Serialize)]
@@ -384,10 +394,15 @@ fn tablespaces(document: &ManifestDocument) -> impl Iterator<Item = Tablespace<'
     tablespaces.map(|found| Tablespace { destination: &found.path, name: &found.name, oid: found.oid })
 }
 
-impl Repository {
-    fn of(report: &RepositoryReport) -> Self {
+impl<'report> Repository<'report> {
+    fn of(report: &'report RepositoryReport) -> Self {
         let (code, message) = repository_status(&report.status);
-        let pgark = report.pack_bytes.map(|pack_size| RepositoryDetails { pack_size });
+        let at_work = report.sessions.iter().map(|session| {
+            let (host, process, start) = (session.host.as_str(), session.process, session.started.as_second());
+            AtWork { host, process, start }
+        });
+        let details = RepositoryDetails { at_work: at_work.collect(), pack_size: report.pack_bytes };
+        let pgark = (!details.at_work.is_empty() || details.pack_size.is_some()).then_some(details);
         Self { cipher: report.cipher, key: report.key, pgark, status: RepositoryStatus { code, message } }
     }
 }

@@ -318,6 +318,7 @@ mod tests {
             clusters,
             backups,
             pack_bytes: None,
+            sessions: Vec::new(),
             backup: None,
             restore: None,
         }

@@ -12,6 +12,7 @@ use pgark_repository::map::{PageMap, page_count};
 use super::candidates::{Candidates, Key};
 use super::source::SourceDirectory;
 use super::sums::stamp;
+use super::unkept::Unkept;
 use super::walk::{Found, FoundKind, walk};
 use crate::backup::entries::OldEntries;
 use crate::backup::hand_out::{Closed, HandOut, Member, OldContent, Stop, UnderWay};
@@ -56,10 +57,17 @@ struct Dispatcher<'backup> {
 impl Dispatcher<'_> {
     fn all(&mut self) -> Result<(), Stop> {
         for directory in self.decisions.directories {
-            let visited = walk(directory, &mut |found| match self.next(directory, found) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(stop) => ControlFlow::Break(stop),
+            let mut unkept = Unkept::default();
+            let visited = walk(directory, &mut |found| {
+                unkept.note(directory, &found);
+                match self.next(directory, found) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(stop) => ControlFlow::Break(stop),
+                }
             });
+            if let Some(message) = unkept.message(directory) {
+                tracing::warn!("{message}");
+            }
             match visited.map_err(|error| unreadable(directory, &error))? {
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(stop) => return Err(stop),
@@ -209,7 +217,12 @@ mod tests {
     /// A file as a walk finds it now.
     fn found(directory: &Directory) -> Found {
         let look = directory.look("file".as_ref()).unwrap().unwrap();
-        Found { path: b"cache/file".to_vec(), look, kind: FoundKind::File { names: vec!["file".into()] } }
+        Found {
+            path: b"cache/file".to_vec(),
+            look,
+            attributes: Vec::new(),
+            kind: FoundKind::File { names: vec!["file".into()] },
+        }
     }
 
     fn entry(found: &Found) -> SidecarEntry {

@@ -5,6 +5,7 @@ mod candidates;
 mod dispatch;
 mod source;
 mod sums;
+mod unkept;
 mod walk;
 
 pub(super) use dispatch::{Decisions, dispatch};

@@ -1,7 +1,7 @@
 //! Walking a sidecar while others work in it.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
@@ -20,6 +20,8 @@ pub(in crate::backup) struct Found {
     pub(in crate::backup) path: Vec<u8>,
     /// What the file system says of it.
     pub(in crate::backup) look: Look,
+    /// The names of its extended attributes.
+    pub(in crate::backup) attributes: Vec<OsString>,
     /// What it is.
     pub(in crate::backup) kind: FoundKind,
 }
@@ -69,7 +71,8 @@ pub(super) fn walk<B>(
     })?;
     let mut first: HashMap<Identity, Vec<u8>> = HashMap::new();
     let look = sidecar.root.look_at_itself()?;
-    let root = Found { path: sidecar.name.clone().into_bytes(), look, kind: FoundKind::Directory };
+    let attributes = sidecar.root.own_attribute_names();
+    let root = Found { path: sidecar.name.clone().into_bytes(), look, attributes, kind: FoundKind::Directory };
     if let ControlFlow::Break(value) = visit(root) {
         return Ok(ControlFlow::Break(value));
     }
@@ -94,7 +97,7 @@ pub(super) fn walk<B>(
             let others = others.into_iter().filter(|other| other != path);
             FoundKind::File { names: std::iter::once(path.to_owned()).chain(others).collect() }
         };
-        Ok(visit(Found { path: full, look: *look, kind }))
+        Ok(visit(Found { path: full, look: *look, attributes: directory.attribute_names(name), kind }))
     })
 }
 
@@ -148,7 +151,7 @@ fn descend<B>(root: &Directory, path: &Path, visit: &mut Visit<'_, B>) -> Result
     Ok(ControlFlow::Continue(()))
 }
 
-fn names_of(root: &Directory, path: &Path) -> Result<Option<Vec<std::ffi::OsString>>> {
+fn names_of(root: &Directory, path: &Path) -> Result<Option<Vec<OsString>>> {
     match unless_gone(root.below(path))? {
         Some(directory) => Ok(Some(directory.names()?)),
         None => Ok(None),
