@@ -117,38 +117,25 @@ impl std::fmt::Debug for Decoder {
 }
 
 impl Decoder {
-    /// Decodes `encoded` into `plain`, which holds exactly `plain_length` bytes after it. The caller has checked
-    /// `plain_length` against the limit of a block.
-    pub(crate) fn decode(
-        &mut self,
-        codec: Codec,
-        encoded: &[u8],
-        plain_length: usize,
-        plain: &mut Vec<u8>,
-    ) -> Result<(), Malformed> {
-        plain.clear();
+    /// Decodes `encoded` into `plain`, which is exactly filled.
+    pub(crate) fn decode(&mut self, codec: Codec, encoded: &[u8], plain: &mut [u8]) -> Result<(), Malformed> {
         let length = match codec {
-            Codec::None if encoded.len() == plain_length => {
-                plain.extend_from_slice(encoded);
-                plain_length
+            Codec::None if encoded.len() == plain.len() => {
+                plain.copy_from_slice(encoded);
+                plain.len()
             }
             Codec::None => encoded.len(),
-            Codec::Lz4 => {
-                plain.resize(plain_length, 0);
-                lz4_flex::block::decompress_into(encoded, plain)
-                    .map_err(|error| Malformed::new(format!("LZ4 can't decode a block: {error}")))?
-            }
-            Codec::Zstd => {
-                plain.reserve_exact(plain_length);
-                self.zstd()?
-                    .decompress_to_buffer(encoded, plain)
-                    .map_err(|error| Malformed::new(format!("zstd can't decode a block: {error}")))?
-            }
+            Codec::Lz4 => lz4_flex::block::decompress_into(encoded, plain)
+                .map_err(|error| Malformed::new(format!("LZ4 can't decode a block: {error}")))?,
+            Codec::Zstd => self
+                .zstd()?
+                .decompress_to_buffer(encoded, plain)
+                .map_err(|error| Malformed::new(format!("zstd can't decode a block: {error}")))?,
         };
-        if length == plain_length {
+        if length == plain.len() {
             Ok(())
         } else {
-            Err(Malformed::new(format!("a block of {length} bytes where {plain_length} were expected")))
+            Err(Malformed::new(format!("a block of {length} bytes where {} were expected", plain.len())))
         }
     }
 
@@ -188,8 +175,8 @@ mod tests {
             let mut encoded = Vec::new();
             let codec = encoder.encode(&plain, &mut encoded);
             prop_assert!(encoded.len() <= plain.len());
-            let mut back = Vec::new();
-            Decoder::default().decode(codec, &encoded, plain.len(), &mut back).unwrap();
+            let mut back = vec![1; plain.len()];
+            Decoder::default().decode(codec, &encoded, &mut back).unwrap();
             prop_assert_eq!(back, plain);
         }
 
@@ -199,10 +186,10 @@ mod tests {
             encoded in proptest::collection::vec(any::<u8>(), 0..200),
             plain_length in 0_usize..1000,
         ) {
-            let mut plain = Vec::new();
-            if Decoder::default().decode(Codec::from_number(number).unwrap(), &encoded, plain_length, &mut plain).is_ok() {
-                prop_assert_eq!(plain.len(), plain_length);
-            }
+            let mut plain = vec![7; plain_length + 1];
+            let codec = Codec::from_number(number).unwrap();
+            let _either = Decoder::default().decode(codec, &encoded, &mut plain[..plain_length]);
+            prop_assert_eq!(plain[plain_length], 7);
         }
     }
 }

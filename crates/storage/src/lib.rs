@@ -42,6 +42,7 @@ use std::fmt::Debug;
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
+use pgark_system::direct::Buffer;
 
 pub use crate::error::{Error, ErrorKind, Origin, Result};
 pub use crate::key::{Key, KeyError};
@@ -124,6 +125,17 @@ pub trait Storage: Send + Sync + Debug {
     /// [`ErrorKind::NotFound`]; [`ErrorKind::TooShort`] where the object ends before the range does, before anything is
     /// allocated for it.
     fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>>;
+
+    /// The same into a buffer, whose content is these bytes then. So a driver need not ask for new memory each time.
+    ///
+    /// # Errors
+    /// Those of [`Storage::get_range`]. What the buffer holds then nobody knows.
+    fn get_range_into(&self, key: &Key, offset: u64, length: usize, buffer: &mut Buffer) -> Result<()> {
+        // Memory that this driver can't fill is not kept while it waits.
+        *buffer = Buffer::default();
+        *buffer = self.get_range(key, offset, length)?.into();
+        Ok(())
+    }
 
     /// The last `length` bytes, or all there are, with the size of the object: one request, one state of the object.
     ///

@@ -1,10 +1,11 @@
 //! What pgark asks of the machine, each in one place: the clock, randomness, directories, durable files, file locks,
-//! large memory, the page cache, processes, a limited pace and signals.
+//! large memory, the page cache and ways past it, processes, a limited pace and signals.
 //!
 //! The lints of the workspace forbid the raw calls elsewhere. Plain file access goes through the `fs_err` crate, whose
 //! errors name the path; whatever must survive a power cut goes through [`durable`].
 
 pub mod clock;
+pub mod direct;
 pub mod directory;
 pub mod durable;
 pub mod leftovers;

@@ -6,14 +6,24 @@ use rustix::mm::Advice;
 /// little else than being handed out by the kernel, page after page, at a cost that is more than that of filling it.
 pub fn buffer(capacity: usize) -> Vec<u8> {
     let mut buffer = Vec::with_capacity(capacity);
-    ask_for_huge_pages(&mut buffer);
+    ask_for_huge_pages(buffer.spare_capacity_mut());
     buffer
+}
+
+/// What a huge page has on most machines.
+pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// Zeros, likewise, which are only handed out when something is done with them.
+pub(crate) fn zeros(length: usize) -> Vec<u8> {
+    let mut zeros = vec![0; length];
+    ask_for_huge_pages(&mut zeros);
+    zeros
 }
 
 /// Only advice, so that a refusal does not matter.
 #[expect(unsafe_code, reason = "there is no safe way to give it: some other advice loses what the memory holds")]
-fn ask_for_huge_pages(buffer: &mut Vec<u8>) {
-    let spare = buffer.spare_capacity_mut();
+fn ask_for_huge_pages<Byte>(spare: &mut [Byte]) {
+    const { assert!(size_of::<Byte>() == 1) };
     let page = rustix::param::page_size();
     // Whole pages only: what lies beside them is somebody else's.
     let skipped = spare.as_ptr().align_offset(page);
@@ -21,7 +31,7 @@ fn ask_for_huge_pages(buffer: &mut Vec<u8>) {
     if length == 0 {
         return;
     }
-    // SAFETY: these are pages of the buffer alone, and the advice does not change what they hold.
+    // SAFETY: these are pages of the slice alone, and the advice does not change what they hold.
     let _refused = unsafe { rustix::mm::madvise(spare[skipped..].as_mut_ptr().cast(), length, Advice::LinuxHugepage) };
 }
 

@@ -1,12 +1,15 @@
 //! A file that pages are written to: made when its first page comes, given its length and attributes after its last.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fs_err as fs;
+use pgark_repository::PAGE_SIZE;
 use pgark_repository::manifest::Attributes;
 use pgark_repository::map::PageMap;
+use pgark_system::direct::{self, Buffer};
 use pgark_system::page_cache::NeutralReads;
 use rustix::fs::OFlags;
 
@@ -14,6 +17,9 @@ use super::attributes::{self, Owners};
 use super::place::Place;
 use super::telling::{FileTold, Telling};
 use crate::error::Result;
+
+/// From which size on a file is given its room on the disk at once.
+const ALLOCATED_BYTES: u64 = 1 << 20;
 
 /// What is to become of the bytes of a file that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +39,8 @@ pub(super) struct TargetFile {
     /// The nanoseconds of its time.
     nanoseconds: u32,
     present: Present,
+    /// Whether all of it will be written, without holes.
+    is_dense: bool,
     /// Whether there are bytes in it that are reused; none as long as nobody has looked.
     reused: Mutex<Option<bool>>,
     /// How it is read.
@@ -61,6 +69,7 @@ impl TargetFile {
             attributes,
             nanoseconds: 0,
             present,
+            is_dense: false,
             reused: Mutex::new(None),
             reads: NeutralReads::of(0..size),
             told: None,
@@ -85,6 +94,11 @@ impl TargetFile {
         self.told.as_ref()
     }
 
+    /// The same, of which all will be written if `is_dense`: then it may be given its room before.
+    pub(super) fn with_density(self, is_dense: bool) -> Self {
+        Self { is_dense, ..self }
+    }
+
     /// Its size in bytes.
     pub(super) fn size(&self) -> u64 {
         self.size
@@ -93,6 +107,15 @@ impl TargetFile {
     /// Whether what is there already may be right.
     pub(super) fn may_be_reused(&self) -> bool {
         self.present == Present::Reused
+    }
+
+    /// Whether a file is there.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn is_there(&self) -> io::Result<bool> {
+        let (directory, name) = self.place.parent()?;
+        Ok(directory.look(name)?.is_some())
     }
 
     /// Counts one part more that is to be done.
@@ -119,6 +142,8 @@ impl TargetFile {
         let is_reused = self.may_be_reused() && handle.metadata()?.len() > 0;
         if is_reused {
             handle.set_len(self.size)?;
+        } else if self.is_dense && self.size >= ALLOCATED_BYTES {
+            direct::allocate(&handle, self.size);
         }
         *reused = Some(is_reused);
         Ok(OpenFile { handle: Arc::new(handle), is_reused })
@@ -143,12 +168,12 @@ impl TargetFile {
         }
     }
 
-    /// Reads what the opened file has at `offset`, without a trace in the page cache. Gives how many bytes there are.
+    /// Reads what the opened file has of a part, in bytes, without a trace in the page cache.
     ///
     /// # Errors
     /// What the file system says.
-    pub(super) fn read_at(&self, open: &OpenFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.reads.read_at(&*open.handle, buffer, offset)
+    pub(super) fn read(&self, open: &OpenFile, buffer: &mut Buffer, part: Range<u64>) -> io::Result<()> {
+        direct::read(&*open.handle, &self.reads, buffer, part)
     }
 
     /// Gives the file its length and attributes, once all that it holds is written.
@@ -161,4 +186,11 @@ impl TargetFile {
         }
         attributes::set_on_file(handle, &self.attributes, self.nanoseconds, owners)
     }
+}
+
+/// Where these pages lie in a file of `size` bytes; its last page may be shorter.
+pub(super) fn byte_range(size: u64, pages: Range<u32>) -> Range<u64> {
+    let start = u64::from(pages.start) * PAGE_SIZE as u64;
+    let end = u64::from(pages.end) * PAGE_SIZE as u64;
+    start..end.min(size.max(start))
 }

@@ -210,6 +210,15 @@ impl<'vault> Container<'vault> {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn decode(&self, number: u32, stored: &mut [u8], decoder: &mut Decoder, plain: &mut Vec<u8>) -> Result<()> {
+        plain.resize(self.plain_length(number)? as usize, 0);
+        self.decode_to(number, stored, decoder, plain)
+    }
+
+    /// The same to where the bytes are wanted: as many as [`Container::plain_length`] says.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn decode_to(&self, number: u32, stored: &mut [u8], decoder: &mut Decoder, plain: &mut [u8]) -> Result<()> {
         let record = self.record(number)?;
         self.decode_record(u64::from(number), record, stored, decoder, plain)
             .map_err(|error| Malformed::new(format!("block {number}: {error}")).in_object(&self.name))
@@ -270,7 +279,7 @@ impl<'vault> Container<'vault> {
             kind: BlockKind::Document,
             hash: trailer.index_hash,
         };
-        let mut index = Vec::new();
+        let mut index = vec![0; record.plain_length as usize];
         let number = u64::from(trailer.block_count);
         self.decode_record(number, &record, &mut stored, &mut Decoder::default(), &mut index)?;
         let mut reader = Reader::new(&index);
@@ -292,7 +301,7 @@ impl<'vault> Container<'vault> {
         record: &Record,
         stored: &mut [u8],
         decoder: &mut Decoder,
-        plain: &mut Vec<u8>,
+        plain: &mut [u8],
     ) -> Result<(), Malformed> {
         if stored.len() != record.stored_length as usize {
             return Err(Malformed::new("another length than the index says"));
@@ -301,7 +310,7 @@ impl<'vault> Container<'vault> {
             None => &*stored,
             Some(seal) => seal.open(number, stored)?,
         };
-        decoder.decode(record.codec, encoded, record.plain_length as usize, plain)?;
+        decoder.decode(record.codec, encoded, plain)?;
         if hash(self.vault, self.kind, plain) == record.hash {
             Ok(())
         } else {

@@ -308,7 +308,8 @@ impl BlockEncoder {
         if codec == Codec::None {
             return encoded == plain;
         }
-        decoder.decode(codec, encoded, plain.len(), &mut self.decoded).is_ok() && self.decoded == plain
+        self.decoded.resize(plain.len(), 0);
+        decoder.decode(codec, encoded, &mut self.decoded).is_ok() && self.decoded == plain
     }
 }
 

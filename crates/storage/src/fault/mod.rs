@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use pgark_system::direct::Buffer;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
@@ -261,6 +262,16 @@ impl Storage for FaultyStorage {
     fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>> {
         self.perform(Operation::GetRange, Some(key), |effect| {
             Ok(damage(self.inner.get_range(key, offset, length)?, effect))
+        })
+    }
+
+    fn get_range_into(&self, key: &Key, offset: u64, length: usize, buffer: &mut Buffer) -> Result<()> {
+        self.perform(Operation::GetRange, Some(key), |effect| {
+            self.inner.get_range_into(key, offset, length, buffer)?;
+            if effect.is_some() {
+                *buffer = damage(buffer.to_vec(), effect).into();
+            }
+            Ok(())
         })
     }
 

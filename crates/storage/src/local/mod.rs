@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use pgark_system::direct::{self, Buffer};
 use pgark_system::durable::{self, DurableFile};
 use pgark_system::page_cache::NeutralReads;
 use rustix::fs::AtFlags;
@@ -137,6 +138,16 @@ impl LocalStorage {
         }
     }
 
+    /// An object opened for reading this range, which it has.
+    fn open_range(&self, key: &Key, offset: u64, length: usize) -> Result<OwnedFd> {
+        let (object, size) = self.open_object(Operation::GetRange, key)?;
+        if offset.checked_add(length as u64).is_some_and(|end| end <= size) {
+            return Ok(object);
+        }
+        let reason = io::Error::other(format!("it has {size} bytes, {length} were asked for at {offset}"));
+        Err(self.place.error(ErrorKind::TooShort, Operation::GetRange, Some(key), reason))
+    }
+
     fn read_error(&self, operation: Operation, key: &Key, error: io::Error) -> Error {
         self.place.error(kind_of(&error), operation, Some(key), error)
     }
@@ -243,12 +254,23 @@ impl Storage for LocalStorage {
     }
 
     fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>> {
-        let (object, size) = self.open_object(Operation::GetRange, key)?;
-        if offset.checked_add(length as u64).is_some_and(|end| end <= size) {
-            return self.read(Operation::GetRange, key, &object, offset, length);
-        }
-        let reason = io::Error::other(format!("it has {size} bytes, {length} were asked for at {offset}"));
-        Err(self.place.error(ErrorKind::TooShort, Operation::GetRange, Some(key), reason))
+        let object = self.open_range(key, offset, length)?;
+        self.read(Operation::GetRange, key, &object, offset, length)
+    }
+
+    fn get_range_into(&self, key: &Key, offset: u64, length: usize, buffer: &mut Buffer) -> Result<()> {
+        let object = self.open_range(key, offset, length)?;
+        let part = offset..offset + length as u64;
+        let read = if length as u64 >= LARGE_BYTES {
+            direct::read(&object, &NeutralReads::of(part.clone()), buffer, part).and_then(|()| match buffer.len() {
+                read if read == length => Ok(()),
+                _ => Err(became_shorter()),
+            })
+        } else {
+            buffer.make_room(length);
+            read_exact_at(&object, buffer, offset)
+        };
+        read.map_err(|error| self.read_error(Operation::GetRange, key, error))
     }
 
     fn get_tail(&self, key: &Key, length: usize) -> Result<Tail> {

@@ -4,7 +4,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use pgark_system::direct::Buffer;
+use pgark_system::pace::Pacer;
+
 use super::Wanted;
+use crate::error::Result;
+use crate::restore::target::{TargetFile, byte_range};
 
 /// Pages that are read at once: 4 MiB.
 const MAXIMUM_PAGES: u32 = 512;
@@ -28,6 +33,17 @@ pub(super) fn together(pieces: &[Wanted]) -> Option<(usize, Range<u32>)> {
         count += 1;
     }
     Some((count, pages))
+}
+
+/// Reads what a file has of these pages: nothing, if it was not there before.
+///
+/// # Errors
+/// What the file system says.
+pub(super) fn read(file: &TargetFile, pages: Range<u32>, pacer: &Pacer, buffer: &mut Buffer) -> Result<()> {
+    let open = file.open()?;
+    let part = if open.is_reused { byte_range(file.size(), pages) } else { 0..0 };
+    pacer.wait(part.end - part.start)?;
+    Ok(file.read(&open, buffer, part)?)
 }
 
 fn pages(wanted: &Wanted) -> Range<u32> {

@@ -1,31 +1,36 @@
 //! Fetching frames from packs and writing their pages to files.
 //!
-//! The caller's thread hands out work in the order in which it lies in the packs. Workers decode and write files. Further
-//! threads wait for the storage in their place, so that the next request of each worker is under way meanwhile, and
-//! several where an answer takes its time.
+//! The caller's thread hands out work in the order in which it lies in the packs. Workers decode, and compare files that are
+//! there. Further threads wait in their place for the storage and for what these files hold, so that the next request of each
+//! worker is under way meanwhile, and several where an answer takes its time. Others write.
 
+mod load;
 mod look;
 mod pack;
 mod request;
 mod worker;
 mod write_behind;
+mod writer;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Sender, bounded};
+use fs_err as fs;
 use pgark_repository::manifest::PackUse;
 use pgark_repository::map::{PageMap, Piece, Source};
-use pgark_repository::{PackId, Repository, StanzaName};
+use pgark_repository::{PAGE_SIZE, PackId, Repository, StanzaName};
 use pgark_system::pace::Pacer;
 
 use self::pack::{OpenPack, Packs};
 use self::request::{Errand, REQUEST_BYTES, UnderWay, run_errands};
 use self::worker::Worker;
+use self::writer::Writer;
 use super::attributes::Owners;
-use super::target::TargetFile;
+use super::target::{TargetFile, byte_range};
 use super::telling::Telling;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
@@ -73,6 +78,17 @@ pub(super) struct From<'restore> {
     pub(super) telling: &'restore Telling,
 }
 
+impl From<'_> {
+    /// Gives a file its length and attributes once all of it is written, and tells of it.
+    fn complete(&self, file: &TargetFile, handle: &fs::File) -> Result<()> {
+        file.complete(handle, self.owners)?;
+        if let Some(told) = file.told() {
+            self.telling.done(Arc::clone(told), self.progress);
+        }
+        Ok(())
+    }
+}
+
 /// What the threads of a restore share.
 #[derive(Debug, Default)]
 struct Shared {
@@ -118,16 +134,16 @@ pub(super) fn fetch(
         let spawn = |name: String| thread::Builder::new().name(name);
         for number in 1..=workers * (ahead + 1) {
             let (errands, shared) = (errands.clone(), &shared);
-            spawn(format!("F{number:02}"))
-                .spawn_scoped(scope, move || run_errands(from.repository, &shared.fetched, errands))?;
+            spawn(format!("F{number:02}")).spawn_scoped(scope, move || run_errands(&from, &shared.fetched, errands))?;
         }
-        let handles = (1..=workers)
-            .map(|number| {
-                let under_way = UnderWay::new(errand_sender.clone(), ahead + 1);
-                let worker = Worker::new(from, &shared, queue.clone(), under_way);
-                spawn(format!("P{number:02}")).spawn_scoped(scope, move || worker.work())
-            })
-            .collect::<std::io::Result<Vec<_>>>()?;
+        let (mut writers, mut threads) = (Vec::new(), Vec::new());
+        for number in 1..=workers {
+            let (writer, loads) = Writer::new(from, &shared);
+            writers.push(spawn(format!("W{number:02}")).spawn_scoped(scope, move || writer.work())?);
+            let under_way = UnderWay::new(errand_sender.clone(), ahead + 1);
+            let worker = Worker::new(from, &shared, queue.clone(), under_way, loads);
+            threads.push(spawn(format!("P{number:02}")).spawn_scoped(scope, move || worker.work())?);
+        }
         // Only the workers hold these from here on, so that each side sees when the other is gone.
         drop((queue, errand_sender, errands));
         let packs = Packs::new(from.repository, from.stanza, from.packs);
@@ -141,11 +157,11 @@ pub(super) fn fetch(
         };
         let fed = feed(&mut dispatcher).and_then(|()| dispatcher.flush());
         drop(dispatcher);
-        let worked = handles.into_iter().map(|handle| match handle.join() {
+        let worked = writers.into_iter().chain(threads).map(|handle| match handle.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         });
-        // A worker's error is the cause of one that the dispatcher has, so it comes first.
+        // What writes may be the cause of a worker's error, and a worker of one that the dispatcher has.
         worked.collect::<Result<Vec<()>>>()?;
         fed
     })?;
@@ -158,8 +174,9 @@ impl Dispatcher<'_> {
     /// # Errors
     /// Where a pack can't be opened, or a worker has failed.
     pub(super) fn add(&mut self, file: TargetFile, map: &PageMap) -> Result<()> {
-        let file = file.told_by(self.telling, map);
-        let file = Arc::new(file);
+        let frames = map.runs().filter(|run| run.source != Source::Zeros);
+        let is_dense = frames.map(|run| u64::from(run.pages) * PAGE_SIZE as u64).sum::<u64>() >= file.size();
+        let file = Arc::new(file.with_density(is_dense).told_by(self.telling, map));
         // What neither a frame brings nor somebody looks at is as it is to be as soon as the file has its length.
         let mut without_work = file.size();
         if file.may_be_reused() {
@@ -167,7 +184,7 @@ impl Dispatcher<'_> {
             without_work -= self.add_zeros(&file, map)?;
         }
         for piece in map.pieces() {
-            without_work -= worker::byte_range(&file, piece.first_page, piece.pages).1 as u64;
+            without_work -= length_of(&file, piece.first_page..piece.first_page + piece.pages);
             file.add_part();
             self.batch.push(Wanted { file: Arc::clone(&file), piece });
             if self.batch.len() >= BATCH_PIECES {
@@ -184,7 +201,7 @@ impl Dispatcher<'_> {
         for run in map.runs() {
             if run.source == Source::Zeros {
                 file.add_part();
-                bytes += worker::byte_range(file, first_page, run.pages).1 as u64;
+                bytes += length_of(file, first_page..first_page + run.pages);
                 self.send(Task::Zeros { file: Arc::clone(file), first_page, pages: run.pages })?;
             }
             first_page += run.pages;
@@ -226,6 +243,10 @@ impl Dispatcher<'_> {
     fn send_frames(&mut self, pieces: Vec<Wanted>) -> Result<()> {
         let Some(first) = pieces.first() else { return Ok(()) };
         let pack = self.packs.get(first.piece.pack)?;
+        // While the workers have something to do.
+        if first.file.may_be_reused() && first.file.is_there()? {
+            pack.fetch_page_hashes()?;
+        }
         self.send(Task::Frames { pack, pieces })
     }
 }
@@ -238,6 +259,12 @@ impl<'restore> Dispatcher<'restore> {
         }
         self.tasks.send(task).map_err(|_| ended_early())
     }
+}
+
+/// How many bytes these pages of a file have.
+fn length_of(file: &TargetFile, pages: Range<u32>) -> u64 {
+    let part = byte_range(file.size(), pages);
+    part.end - part.start
 }
 
 #[cfg(test)]

@@ -37,14 +37,20 @@ impl fmt::Debug for OpenPack<'_> {
 }
 
 impl OpenPack<'_> {
-    /// The hashes of the pages in a frame.
-    pub(super) fn page_hashes(&self, block: u32) -> Result<&[PageHash]> {
+    /// Fetches the hashes of all pages, if that was not done before.
+    pub(super) fn fetch_page_hashes(&self) -> Result<()> {
         if self.hashes.get().is_none() {
             let frames = self.pack.frames_with_hashes()?;
             let hashes = frames.into_iter().map(|(frame, hashes)| (frame.block, hashes)).collect();
             // Another worker may have been quicker with the same.
             let _same = self.hashes.set(hashes);
         }
+        Ok(())
+    }
+
+    /// The hashes of the pages in a frame.
+    pub(super) fn page_hashes(&self, block: u32) -> Result<&[PageHash]> {
+        self.fetch_page_hashes()?;
         let hashes = self.hashes.get().and_then(|hashes| hashes.get(&block));
         hashes.map(Vec::as_slice).ok_or_else(|| self.damaged(block, "has no page hashes"))
     }

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -78,8 +79,29 @@ impl Stored {
         content
     }
 
-    /// Restores such a file into a directory. Gives the bytes that were fetched.
+    /// The map of a file that has all frames, in this order of those that lie one after the other in the pack.
+    fn all(&self) -> PageMap {
+        let mut map = PageMap::default();
+        let pages = u32::try_from(self.content.len() / PAGE_SIZE).unwrap();
+        map.push(Run { pages, source: Source::Frames { pack: self.pack, block: 0, slot: 0, stride: FRAME_PAGES } });
+        map
+    }
+
+    /// Restores a file with holes into a directory, and an empty one. Gives the bytes that were fetched.
     fn restore(&self, directory: &Path, present: Present, workers: usize) -> Result<u64> {
+        let size = self.content.len() as u64;
+        let files = [("file", size, self.every_second()), ("empty", 0, PageMap::default())];
+        self.restore_files(directory, &files, present, workers)
+    }
+
+    /// Restores files of so many bytes into a directory. Gives the bytes that were fetched.
+    fn restore_files(
+        &self,
+        directory: &Path,
+        files: &[(&str, u64, PageMap)],
+        present: Present,
+        workers: usize,
+    ) -> Result<u64> {
         let root = Arc::new(Root::open(directory).unwrap());
         let owners = Owners::new(&[], &[], directory);
         let progress = Board::default().begin("restore", 1, Unit::Bytes);
@@ -94,13 +116,13 @@ impl Stored {
             telling: &Telling::new(),
         };
         let attributes = Attributes { mode: 0o640, modified: 1_000_000_000, ..Attributes::default() };
-        let file =
-            |name: &str, size: usize| TargetFile::new(Place::new(&root, name.into()), size as u64, attributes, present);
         let fetched = fetch(from, workers, |dispatcher| {
-            dispatcher.add(file("file", self.content.len()), &self.every_second())?;
-            dispatcher.add(file("empty", 0), &PageMap::default())
+            files.iter().try_for_each(|(name, size, map)| {
+                dispatcher.add(TargetFile::new(Place::new(&root, (*name).into()), *size, attributes, present), map)
+            })
         })?;
-        assert_eq!(progress.sample().done, self.content.len() as u64, "not each byte was counted once");
+        let bytes: u64 = files.iter().map(|(_, size, _)| size).sum();
+        assert_eq!(progress.sample().done, bytes, "not each byte was counted once");
         Ok(fetched)
     }
 
@@ -229,4 +251,99 @@ fn the_first_failure_ends_the_restore_and_is_told() {
         assert_eq!(error.kind(), ErrorKind::Checksum, "{error}");
         assert_eq!(stored.storage.fired(), 1);
     }
+}
+
+/// Restores files of sizes that no disk likes into a directory, whatever can be done there.
+fn check_odd_sizes(directory: &Path) {
+    let stored = Stored::new(40, 0);
+    let whole = stored.content.len();
+    let sizes = [whole, whole - 1, whole - PAGE_SIZE + 513, (1 << 20) + PAGE_SIZE, (1 << 20) - 1, 300_000, 1];
+    let names: Vec<String> = sizes.iter().map(|size| format!("file-{size}")).collect();
+    let files: Vec<_> = names
+        .iter()
+        .zip(sizes)
+        .map(|(name, size)| {
+            let mut map = PageMap::default();
+            for run in stored.all().runs() {
+                map.push(Run { pages: u32::try_from(size.div_ceil(PAGE_SIZE)).unwrap(), ..run });
+            }
+            (name.as_str(), size as u64, map)
+        })
+        .collect();
+    let check = || {
+        for (name, size) in names.iter().zip(sizes) {
+            assert!(fs::read(directory.join(name)).unwrap() == stored.content[..size], "{name} is wrong");
+            let modified = fs::metadata(directory.join(name)).unwrap().modified().unwrap();
+            assert_eq!(modified.duration_since(std::time::UNIX_EPOCH).unwrap(), Duration::from_secs(1_000_000_000));
+        }
+    };
+    for workers in [1, 3] {
+        stored.restore_files(directory, &files, Present::Discarded, workers).unwrap();
+        check();
+        // What was killed while it wrote leaves files that have room and not yet content.
+        for (name, size) in names.iter().zip(sizes) {
+            fs::write(directory.join(name), vec![0; size]).unwrap();
+        }
+        stored.restore_files(directory, &files, Present::Reused, workers).unwrap();
+        check();
+        for name in &names {
+            fs::remove_file(directory.join(name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn files_of_odd_sizes_are_whole_on_a_disk_and_in_memory() {
+    // Beside this program, which is on a disk: /tmp may be in memory.
+    let program = std::env::current_exe().unwrap();
+    for parent in [program.parent().unwrap(), Path::new("/dev/shm")] {
+        check_odd_sizes(tempfile::tempdir_in(parent).unwrap().path());
+    }
+}
+
+#[test]
+fn files_of_odd_sizes_are_whole_where_there_is_no_way_past_the_page_cache() {
+    let name = "files_of_odd_sizes_are_whole_where_there_is_no_way_past_the_page_cache";
+    with_mount(name, &["-t", "ramfs", "ramfs"], |directory| {
+        let file = fs::File::create(directory.join("file")).unwrap();
+        assert!(!pgark_system::direct::set(&file, true).unwrap(), "ramfs has a way past the page cache");
+        check_odd_sizes(directory);
+    });
+}
+
+#[test]
+fn a_full_disk_ends_the_restore_and_the_file_is_named() {
+    let name = "a_full_disk_ends_the_restore_and_the_file_is_named";
+    with_mount(name, &["-t", "tmpfs", "-o", "size=9m", "tmpfs"], |directory| {
+        // More than all buffers hold.
+        let stored = Stored::new(240, 0);
+        for workers in [1, 3] {
+            let files = [("file", stored.content.len() as u64, stored.all())];
+            let error = stored.restore_files(directory, &files, Present::Discarded, workers).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::FileWrite, "{error}");
+            let message = error.full_message();
+            assert!(message.contains("/file") && message.contains("No space left"), "{message}");
+        }
+    });
+}
+
+/// Runs the test `name` of this room again in a mount namespace of its own, where `check` gets a directory in which such a
+/// file system is mounted.
+fn with_mount(name: &str, mount: &[&str], check: impl FnOnce(&Path)) {
+    const ROLE: &str = "PGARK_TEST_DIRECTORY";
+    if let Some(directory) = std::env::var_os(ROLE) {
+        let mounted = Command::new("mount").args(mount).arg(&directory).status().unwrap();
+        assert!(mounted.success(), "mount failed: {mounted}");
+        return check(Path::new(&directory));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut again = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        again.args(["--user", "--map-root-user"]);
+    }
+    again.arg("--mount").arg(std::env::current_exe().unwrap());
+    again.args(["--exact", &format!("restore::fetch::tests::{name}"), "--nocapture"]).env(ROLE, directory.path());
+    let finished = again.output().unwrap();
+    let output = String::from_utf8_lossy(&finished.stdout);
+    assert!(output.contains("1 passed"), "{output}{}", String::from_utf8_lossy(&finished.stderr));
 }

@@ -1,22 +1,23 @@
-//! What a worker of a restore does: it has frames fetched, decodes them, and writes their pages to files.
+//! What a worker of a restore does: it has frames fetched, decodes them, and gives their pages to those who write.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Receiver;
-use fs_err::os::unix::fs::FileExt;
 use pgark_repository::PAGE_SIZE;
 use pgark_repository::codec::Decoder;
+use pgark_repository::map::Piece;
+use pgark_system::direct::Buffer;
 use pgark_system::termination;
 
+use super::load::LOAD_BYTES;
 use super::pack::OpenPack;
-use super::request::{Answer, Request, UnderWay};
-use super::write_behind::WriteBehind;
-use super::{From, Shared, Task, Wanted, look};
+use super::request::{Answer, Request, Source, UnderWay};
+use super::writer::Loads;
+use super::{From, Shared, Task, Wanted, length_of, look};
 use crate::error::Result;
-use crate::restore::target::{OpenFile, TargetFile};
+use crate::restore::target::{TargetFile, byte_range};
 
 /// Pages that are looked at together where they are to be zero; all of them are written if any is not.
 const ZERO_PAGES: u32 = 64;
@@ -30,14 +31,15 @@ pub(super) struct Worker<'restore> {
     requests: VecDeque<Request<'restore>>,
     /// Requests that were sent; others wait for the answers.
     under_way: UnderWay<'restore>,
+    /// What is to be worked on next.
+    answer: Option<Answer<'restore>>,
     decoder: Decoder,
     /// The plain bytes of a frame.
     plain: Vec<u8>,
-    /// Bytes that a file has.
-    local: Vec<u8>,
-    open: Option<(Arc<TargetFile>, OpenFile)>,
-    /// What is on its way to the disk.
-    written: WriteBehind,
+    /// Bytes that a file has where it is to have zeros.
+    local: Buffer,
+    /// The way to those who write.
+    loads: Loads,
 }
 
 impl<'restore> Worker<'restore> {
@@ -47,6 +49,7 @@ impl<'restore> Worker<'restore> {
         shared: &'restore Shared,
         tasks: Receiver<Task<'restore>>,
         under_way: UnderWay<'restore>,
+        loads: Loads,
     ) -> Self {
         Self {
             from,
@@ -54,11 +57,11 @@ impl<'restore> Worker<'restore> {
             tasks,
             requests: VecDeque::new(),
             under_way,
+            answer: None,
             decoder: Decoder::default(),
             plain: Vec::new(),
-            local: Vec::new(),
-            open: None,
-            written: WriteBehind::default(),
+            local: Buffer::default(),
+            loads,
         }
     }
 
@@ -81,11 +84,13 @@ impl<'restore> Worker<'restore> {
                 self.under_way.send(request)?;
             } else if let Some(task) = self.next_task() {
                 self.begin(task)?;
+            } else if let Some(answer) = self.answer.take() {
+                self.take_answer(answer)?;
             } else if !self.under_way.is_empty() {
-                let answer = self.under_way.receive()?;
-                self.write_answer(answer)?;
+                // Before it is worked on, the next request takes its place.
+                self.answer = Some(self.under_way.receive()?);
             } else {
-                return Ok(());
+                return self.loads.finish();
             }
         }
         Ok(())
@@ -93,14 +98,15 @@ impl<'restore> Worker<'restore> {
 
     /// The next request to send, if there is one that may be sent now.
     fn next_request(&mut self) -> Option<Request<'restore>> {
-        if self.under_way.has_room() { self.requests.pop_front() } else { None }
+        let may_be_sent = self.requests.front().is_some_and(|request| self.under_way.has_room_for(request));
+        if may_be_sent { self.requests.pop_front() } else { None }
     }
 
     /// The next task, if there is time for one. With nothing else to do it is waited for.
     fn next_task(&self) -> Option<Task<'restore>> {
-        if !self.under_way.has_room() {
+        if !self.requests.is_empty() || !self.under_way.has_room() {
             None
-        } else if self.under_way.is_empty() {
+        } else if self.under_way.is_empty() && self.answer.is_none() {
             self.tasks.recv().ok()
         } else {
             self.tasks.try_recv().ok()
@@ -112,159 +118,129 @@ impl<'restore> Worker<'restore> {
             Task::Zeros { file, first_page, pages } => self.write_zeros(&file, first_page, pages),
             Task::Complete(file) => self.complete(&file),
             Task::Frames { pack, pieces } => {
-                let missing = self.missing(&pack, pieces)?;
-                self.requests.extend(Request::cut(&pack, missing)?);
+                let (there, absent): (Vec<_>, Vec<_>) =
+                    pieces.into_iter().partition(|wanted| wanted.file.may_be_reused());
+                self.requests.extend(Request::look(&pack, there));
+                self.requests.extend(Request::cut(&pack, absent)?);
                 Ok(())
             }
         }
     }
 
-    /// Looks at what files have already, and keeps the pieces that have to be fetched.
-    fn missing(&mut self, pack: &OpenPack<'_>, pieces: Vec<Wanted>) -> Result<Vec<Wanted>> {
-        let mut missing = Vec::with_capacity(pieces.len());
-        let mut pieces = pieces.into_iter();
-        while let Some((count, pages)) = look::together(pieces.as_slice()) {
-            let together: Vec<Wanted> = pieces.by_ref().take(count).collect();
-            let Some(file) = together.first().map(|first| Arc::clone(&first.file)) else { break };
-            if !file.may_be_reused() || !self.open(&file)?.is_reused {
-                missing.extend(together);
-                continue;
+    fn take_answer(&mut self, mut answer: Answer<'restore>) -> Result<()> {
+        match answer.request.source {
+            Source::Pack(_) => self.write_answer(&mut answer)?,
+            Source::File(pages) => {
+                let (pack, pieces) = (answer.request.pack, answer.request.pieces);
+                let missing = self.missing(&pack, pieces, &answer.bytes, pages.start)?;
+                self.requests.extend(Request::cut(&pack, missing)?);
             }
-            self.look(&file, pages.start, pages.end - pages.start)?;
-            for wanted in together {
-                if self.is_right(pack, &wanted, pages.start)? {
-                    self.advance(&wanted);
-                    file.told().inspect(|told| told.right());
-                    self.end_part(&file)?;
-                } else {
-                    missing.push(wanted);
-                }
+        }
+        self.under_way.keep(answer.bytes);
+        Ok(())
+    }
+
+    /// Compares pieces of one file with what it has from a page on. Gives those that have to be fetched.
+    fn missing(&self, pack: &OpenPack<'_>, pieces: Vec<Wanted>, local: &[u8], first_page: u32) -> Result<Vec<Wanted>> {
+        let mut missing = Vec::new();
+        for wanted in pieces {
+            if !local.is_empty() && self.is_right(pack, wanted.piece, local, first_page)? {
+                self.advance(&wanted.file, wanted.piece);
+                wanted.file.told().inspect(|told| told.right());
+                self.end_part(&wanted.file)?;
+            } else {
+                missing.push(wanted);
             }
         }
         Ok(missing)
     }
 
-    /// Whether the pages are among those that were looked at, from `first_looked` on.
-    fn is_right(&self, pack: &OpenPack<'_>, wanted: &Wanted, first_looked: u32) -> Result<bool> {
-        let piece = wanted.piece;
+    /// Whether the pages of a piece are what the file has from a page on.
+    fn is_right(&self, pack: &OpenPack<'_>, piece: Piece, local: &[u8], first_page: u32) -> Result<bool> {
         let first = usize::from(piece.slot);
         let expected = pack
             .page_hashes(piece.block)?
             .get(first..first + piece.pages as usize)
             .ok_or_else(|| pack.damaged(piece.block, "has fewer pages than expected"))?;
         let vault = self.from.repository.vault();
-        let mut pages = self.local.chunks(PAGE_SIZE).skip((piece.first_page - first_looked) as usize);
+        let mut pages = local.chunks(PAGE_SIZE).skip((piece.first_page - first_page) as usize);
         Ok(expected.iter().all(|hash| pages.next().is_some_and(|page| vault.page_hash(page) == *hash)))
     }
 
-    /// Reads what a file has of these pages.
-    fn look(&mut self, file: &Arc<TargetFile>, first_page: u32, pages: u32) -> Result<()> {
-        let (offset, length) = byte_range(file, first_page, pages);
-        self.from.pacer.wait(length as u64)?;
-        let mut local = std::mem::take(&mut self.local);
-        local.resize(length, 0);
-        let read = self.open(file).and_then(|open| file.read_at(open, &mut local, offset));
-        local.truncate(*read.as_ref().unwrap_or(&0));
-        self.local = local;
-        read?;
-        Ok(())
-    }
-
-    /// Writes the pages that an answer was wanted for.
-    fn write_answer(&mut self, mut answer: Answer<'restore>) -> Result<()> {
+    /// Gives the pages that an answer was wanted for to those who write.
+    fn write_answer(&mut self, answer: &mut Answer<'restore>) -> Result<()> {
         let pack = Arc::clone(&answer.request.pack);
+        let mut pieces = std::mem::take(&mut answer.request.pieces).into_iter().peekable();
         let mut decoded = None;
-        for wanted in std::mem::take(&mut answer.request.pieces) {
-            let block = wanted.piece.block;
-            if decoded != Some(block) {
-                let container = pack.pack.container();
-                let range = container.range(block)?;
-                let stored = answer.block(&range).ok_or_else(|| pack.damaged(block, "is not where it should be"))?;
-                container.decode(block, stored, &mut self.decoder, &mut self.plain)?;
-                decoded = Some(block);
+        while let Some(Wanted { file, piece }) = pieces.next() {
+            let is_wanted_again = pieces.peek().is_some_and(|next| next.piece.block == piece.block);
+            if decoded == Some(piece.block) {
+                self.write_pages(&pack, &file, piece)?;
+                self.handed_on(&file, piece)?;
+                continue;
             }
-            self.write(&pack, &wanted)?;
-            self.advance(&wanted);
-            wanted.file.told().inspect(|told| told.fetched());
-            self.end_part(&wanted.file)?;
+            let container = pack.pack.container();
+            let stored = answer
+                .block(&container.range(piece.block)?)
+                .ok_or_else(|| pack.damaged(piece.block, "is not where it should be"))?;
+            let part = byte_range(file.size(), piece.first_page..piece.first_page + piece.pages);
+            let length = container.plain_length(piece.block)? as usize;
+            if piece.slot == 0 && length as u64 == part.end - part.start && length <= LOAD_BYTES && !is_wanted_again {
+                // All of the frame, and nothing else needs it: it is decoded where it is written from.
+                let room = self.loads.room(&file, part.start, length)?;
+                container.decode_to(piece.block, stored, &mut self.decoder, room)?;
+            } else {
+                container.decode(piece.block, stored, &mut self.decoder, &mut self.plain)?;
+                decoded = Some(piece.block);
+                self.write_pages(&pack, &file, piece)?;
+            }
+            self.handed_on(&file, piece)?;
         }
         Ok(())
     }
 
-    fn write(&mut self, pack: &OpenPack<'_>, wanted: &Wanted) -> Result<()> {
-        let piece = wanted.piece;
-        let start = usize::from(piece.slot) * PAGE_SIZE;
-        let (offset, length) = byte_range(&wanted.file, piece.first_page, piece.pages);
-        let plain = std::mem::take(&mut self.plain);
-        let bytes = plain
-            .get(start..start + length)
-            .ok_or_else(|| pack.damaged(piece.block, "has fewer pages than expected"))?;
-        let written = self.write_bytes(&wanted.file, bytes, offset);
-        self.plain = plain;
-        written
-    }
-
-    fn write_bytes(&mut self, file: &Arc<TargetFile>, bytes: &[u8], offset: u64) -> Result<()> {
-        self.from.pacer.wait(bytes.len() as u64)?;
-        let handle = Arc::clone(&self.open(file)?.handle);
-        handle.write_all_at(bytes, offset)?;
-        self.written.note(&handle, offset..offset + bytes.len() as u64);
-        Ok(())
-    }
-
-    /// Writes zeros where the file has something else.
-    fn write_zeros(&mut self, file: &Arc<TargetFile>, first_page: u32, pages: u32) -> Result<()> {
-        if self.open(file)?.is_reused {
-            let end = first_page + pages;
-            for first in (first_page..end).step_by(ZERO_PAGES as usize) {
-                let count = ZERO_PAGES.min(end - first);
-                self.look(file, first, count)?;
-                if self.local.iter().any(|byte| *byte != 0) {
-                    self.local.fill(0);
-                    let local = std::mem::take(&mut self.local);
-                    let written = self.write_bytes(file, &local, byte_range(file, first, count).0);
-                    self.local = local;
-                    written?;
-                }
-            }
-        }
-        self.from.progress.advance(byte_range(file, first_page, pages).1 as u64);
+    /// Notes that all of a piece was handed on to the writer, which holds little at once.
+    fn handed_on(&self, file: &TargetFile, piece: Piece) -> Result<()> {
+        self.advance(file, piece);
+        file.told().inspect(|told| told.fetched());
         self.end_part(file)
     }
 
     /// Counts that pages are as they are to be.
-    fn advance(&self, wanted: &Wanted) {
-        let bytes = byte_range(&wanted.file, wanted.piece.first_page, wanted.piece.pages).1;
-        self.from.progress.advance(bytes as u64);
+    fn advance(&self, file: &TargetFile, piece: Piece) {
+        self.from.progress.advance(length_of(file, piece.first_page..piece.first_page + piece.pages));
     }
 
-    fn end_part(&mut self, file: &Arc<TargetFile>) -> Result<()> {
+    /// Gives pages of the frame that was decoded last to those who write.
+    fn write_pages(&mut self, pack: &OpenPack<'_>, file: &Arc<TargetFile>, piece: Piece) -> Result<()> {
+        let start = usize::from(piece.slot) * PAGE_SIZE;
+        let part = byte_range(file.size(), piece.first_page..piece.first_page + piece.pages);
+        let length = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
+        let bytes = start.checked_add(length).and_then(|end| self.plain.get(start..end));
+        let bytes = bytes.ok_or_else(|| pack.damaged(piece.block, "has fewer pages than expected"))?;
+        self.loads.write(file, part.start, bytes)
+    }
+
+    /// Writes zeros where the file has something else.
+    fn write_zeros(&mut self, file: &Arc<TargetFile>, first_page: u32, pages: u32) -> Result<()> {
+        let end = first_page + pages;
+        for first in (first_page..end).step_by(ZERO_PAGES as usize) {
+            let pages = first..end.min(first + ZERO_PAGES);
+            look::read(file, pages.clone(), self.from.pacer, &mut self.local)?;
+            if self.local.iter().any(|byte| *byte != 0) {
+                self.local.fill(0);
+                self.loads.write(file, byte_range(file.size(), pages).start, &self.local)?;
+            }
+        }
+        self.from.progress.advance(length_of(file, first_page..end));
+        self.end_part(file)
+    }
+
+    fn end_part(&self, file: &TargetFile) -> Result<()> {
         if file.end_part() { self.complete(file) } else { Ok(()) }
     }
 
-    fn complete(&mut self, file: &Arc<TargetFile>) -> Result<()> {
-        let owners = self.from.owners;
-        file.complete(&self.open(file)?.handle, owners)?;
-        self.open = None;
-        if let Some(told) = file.told() {
-            self.from.telling.done(Arc::clone(told), self.from.progress);
-        }
-        Ok(())
+    fn complete(&self, file: &TargetFile) -> Result<()> {
+        self.from.complete(file, &file.open()?.handle)
     }
-
-    fn open(&mut self, file: &Arc<TargetFile>) -> io::Result<&OpenFile> {
-        let same = self.open.take().filter(|(open, _)| Arc::ptr_eq(open, file));
-        let open = match same {
-            Some(open) => open,
-            None => (Arc::clone(file), file.open()?),
-        };
-        Ok(&self.open.insert(open).1)
-    }
-}
-
-/// Where these pages lie in their file, and how many bytes they have; the last page may be shorter.
-pub(super) fn byte_range(file: &TargetFile, first_page: u32, pages: u32) -> (u64, usize) {
-    let start = u64::from(first_page) * PAGE_SIZE as u64;
-    let end = (start + u64::from(pages) * PAGE_SIZE as u64).min(file.size().max(start));
-    (start, usize::try_from(end - start).unwrap_or(usize::MAX))
 }
