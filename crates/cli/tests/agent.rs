@@ -236,8 +236,11 @@ fn a_standby_passes_backups_over_and_takes_them_after_its_promotion() {
     agent.wait_for("the cluster here is a standby no more");
     agent.wait_for("incr completed");
     agent.wait_for("the schedule of incr is kept again");
-    let told = host.pgark(&site, &["schedule"]).expect_success();
-    assert!(!told.stdout.contains("standby") && told.stdout.contains(", ok, "), "{}", told.report());
+    // It is told before it is written down.
+    wait_until("the schedule to tell of the backup", || {
+        let told = host.pgark(&site, &["schedule"]).expect_success().stdout;
+        !told.contains("standby") && told.contains(", ok, ")
+    });
     drop(agent);
     let restored = site.recover("restored", &[]);
     assert_eq!(restored.sql("select string_agg(id::text, ' ' order by id) from rows"), "1 2");
