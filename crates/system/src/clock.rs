@@ -1,8 +1,9 @@
 //! The clock.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::termination;
 
@@ -13,21 +14,26 @@ pub fn now() -> Timestamp {
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
-/// A point on the monotonic clock, to measure durations from.
+/// A point on a clock that nobody sets and that goes on while the machine sleeps, to measure durations from: others, by
+/// whose clocks somebody may be dead, count that time too.
 #[derive(Clone, Copy, Debug)]
-pub struct Stopwatch(Instant);
+pub struct Stopwatch(Duration);
 
 impl Stopwatch {
     /// Starts measuring.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn start() -> Self {
-        Self(Instant::now())
+        Self(since_boot())
     }
 
     /// The time since the start.
     pub fn elapsed(self) -> Duration {
-        self.0.elapsed()
+        since_boot().saturating_sub(self.0)
     }
+}
+
+fn since_boot() -> Duration {
+    // No time before the start of the machine is ever told.
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
 
 /// Waits until `condition` gives a value, asking often at first and then every `interval`; `None` when `timeout` went by
