@@ -77,6 +77,9 @@ impl DerefMut for Buffer {
 pub fn set(file: impl AsFd, is_direct: bool) -> io::Result<bool> {
     let flags = rustix::fs::fcntl_getfl(&file)?;
     let wanted = if is_direct { flags | OFlags::DIRECT } else { flags - OFlags::DIRECT };
+    if wanted == flags {
+        return Ok(is_direct);
+    }
     match rustix::fs::fcntl_setfl(&file, wanted) {
         Ok(()) => Ok(is_direct),
         Err(Errno::INVAL) if is_direct => Ok(false),
@@ -114,11 +117,25 @@ pub fn read(file: impl AsFd, reads: &NeutralReads, buffer: &mut Buffer, part: Ra
                 buffer.keep(start..(skipped + length).min(read));
                 return Ok(());
             }
-            Err(error) if is_refused(&error) => drop(set(&file, false)?),
+            Err(error) if is_refused(&error) => {}
             Err(error) => return Err(error),
         }
     }
-    buffer.make_room(length);
+    read_through_cache(file, reads, buffer, part)
+}
+
+/// Reads the same through the page cache, whatever the handle was used for before.
+///
+/// # Errors
+/// What the file system says.
+pub fn read_through_cache(
+    file: impl AsFd,
+    reads: &NeutralReads,
+    buffer: &mut Buffer,
+    part: Range<u64>,
+) -> io::Result<()> {
+    set(&file, false)?;
+    buffer.make_room(in_memory(part.end.saturating_sub(part.start))?);
     let read = reads.read_at(&file, buffer, part.start)?;
     buffer.keep(0..read);
     Ok(())
@@ -198,6 +215,24 @@ mod tests {
         check_reads(&on_disk, false);
         check_reads(&on_disk, true);
         check_reads(&tempfile::tempdir_in("/dev/shm").unwrap(), true);
+    }
+
+    #[test]
+    fn one_handle_reads_past_the_page_cache_and_through_it() {
+        let on_disk = directory_on_disk();
+        let path = on_disk.path().join("file");
+        let content = content(20 * ALIGNMENT + 1234);
+        fs::write(&path, &content).unwrap();
+        let file = fs::File::open(&path).unwrap();
+        file.sync_all().unwrap();
+        release(&file, 0..u64::MAX / 2);
+        let tail = 19 * ALIGNMENT + 7;
+        rustix::io::pread(fs::File::open(&path).unwrap(), &mut [0; 10], tail as u64).unwrap();
+        let (reads, mut buffer) = (NeutralReads::of(0..content.len() as u64), Buffer::default());
+        for part in [0..2 * ALIGNMENT, tail..content.len(), 1..ALIGNMENT] {
+            read(&file, &reads, &mut buffer, part.start as u64..part.end as u64).unwrap();
+            assert!(*buffer == content[part.clone()], "{part:?}");
+        }
     }
 
     #[test]

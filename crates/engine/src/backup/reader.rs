@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, SendError, Sender, bounded};
 use fs_err as fs;
 use pgark_repository::PAGE_SIZE;
+use pgark_system::direct::{self, Buffer};
 use pgark_system::pace::Pacer;
 use pgark_system::{page_cache, termination};
 
@@ -16,6 +17,10 @@ use crate::error::Result;
 
 /// Pages that are read from a file at once: 1 MiB.
 const BUFFER_PAGES: u32 = 128;
+
+/// Reads of so many bytes go past the page cache, where nothing of the part is in it. They take less of a processor, and are
+/// no slower although the kernel reads nothing ahead for them.
+const DIRECT_BYTES: usize = BUFFER_PAGES as usize * PAGE_SIZE;
 
 /// Buffers that a reader and its worker have together: one with each of them and one on its way. Nothing else holds pages
 /// that were not taken yet.
@@ -38,8 +43,6 @@ pub(super) enum Opened {
     There {
         /// The task.
         task: Arc<Task>,
-        /// The open file.
-        file: Arc<fs::File>,
         /// What is read for the task, in the order of the pages.
         chunks: Receiver<Result<Chunk>>,
     },
@@ -51,7 +54,7 @@ pub(super) struct Chunk {
     /// Which pages.
     pub(super) pages: Range<u32>,
     /// Holds them from its beginning on. It goes back to the reader.
-    pub(super) buffer: Vec<u8>,
+    pub(super) buffer: Buffer,
     /// How many bytes there are.
     pub(super) length: usize,
     /// How many of them the file has; what follows are zeros in the place of pages that were truncated away meanwhile.
@@ -65,7 +68,7 @@ pub(super) struct Reader<'backup> {
     tasks: Receiver<Task>,
     pacer: &'backup Pacer,
     opened: Sender<Result<Opened>>,
-    buffers: Receiver<Vec<u8>>,
+    buffers: Receiver<Buffer>,
     open: Option<(Arc<SourceFile>, Arc<fs::File>)>,
 }
 
@@ -74,7 +77,7 @@ pub(super) struct ReadAhead {
     /// Tasks, in the order in which the reader got them.
     pub(super) opened: Receiver<Result<Opened>>,
     /// Where buffers go back to.
-    pub(super) buffers: Sender<Vec<u8>>,
+    pub(super) buffers: Sender<Buffer>,
 }
 
 /// The worker takes no more: it has failed, and says so itself.
@@ -93,7 +96,7 @@ impl<'backup> Reader<'backup> {
         let (opened_sender, opened) = bounded(BUFFERS);
         let (buffer_sender, buffers) = bounded(BUFFERS);
         for _ in 0..BUFFERS {
-            buffer_sender.send(vec![0; BUFFER_PAGES as usize * PAGE_SIZE]).expect("all buffers have room");
+            buffer_sender.send(Buffer::default()).expect("all buffers have room");
         }
         let reader = Self { tasks, pacer, opened: opened_sender, buffers, open: None };
         (reader, ReadAhead { opened, buffers: buffer_sender })
@@ -116,7 +119,7 @@ impl<'backup> Reader<'backup> {
         };
         let (sender, chunks) = bounded(BUFFERS);
         let task = Arc::new(task);
-        self.opened.send(Ok(Opened::There { task: Arc::clone(&task), file: Arc::clone(&file), chunks }))?;
+        self.opened.send(Ok(Opened::There { task: Arc::clone(&task), chunks }))?;
         expect_reads(&task, &file);
         for pages in cut(task.read.ranges()) {
             let buffer = self.buffers.recv().map_err(|_| WorkerGone)?;
@@ -143,7 +146,7 @@ impl<'backup> Reader<'backup> {
         Ok(file)
     }
 
-    fn read_chunk(&self, task: &Task, file: &fs::File, pages: Range<u32>, mut buffer: Vec<u8>) -> Result<Chunk> {
+    fn read_chunk(&self, task: &Task, file: &fs::File, pages: Range<u32>, mut buffer: Buffer) -> Result<Chunk> {
         termination::check()?;
         if task.is_sequential() && is_followed(task) && task.part.end - pages.start == READ_AHEAD_PAGES {
             page_cache::read_ahead(file, false);
@@ -151,11 +154,21 @@ impl<'backup> Reader<'backup> {
         let start = u64::from(pages.start) * PAGE_SIZE as u64;
         let wanted = byte_count(&task.file, &pages);
         self.pacer.wait(wanted as u64)?;
-        let in_file = task.file.reads.read_at(file, &mut buffer[..wanted], start)?;
+        let (reads, part) = (&task.file.reads, start..start + wanted as u64);
+        if wanted >= DIRECT_BYTES {
+            direct::read(file, reads, &mut buffer, part)?;
+        } else {
+            direct::read_through_cache(file, reads, &mut buffer, part)?;
+        }
+        let in_file = buffer.len();
         let is_relation = task.file.relation_block.is_some();
         // The relation was truncated meanwhile: replay will do the same, and expects a page where it writes.
         let length = if is_relation { wanted } else { in_file };
-        buffer[in_file..length].fill(0);
+        if length > in_file {
+            let mut pages = buffer.to_vec();
+            pages.resize(length, 0);
+            buffer = Buffer::from(pages);
+        }
         let file_end = (length < wanted).then(|| start + length as u64);
         Ok(Chunk { pages, buffer, length, in_file, file_end })
     }

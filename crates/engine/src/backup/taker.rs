@@ -5,12 +5,12 @@ use std::io;
 use std::ops::Range;
 
 use crossbeam_channel::{Receiver, Sender};
-use fs_err as fs;
 use pgark_postgres::Lsn;
 use pgark_postgres::page;
 use pgark_repository::PAGE_SIZE;
 use pgark_repository::manifest::PageRange;
 use pgark_repository::map::{PageMap, Run, Source};
+use pgark_system::direct::Buffer;
 use pgark_system::pace::Pacer;
 
 use super::audit;
@@ -56,13 +56,12 @@ pub(super) struct Taker<'backup, 'repository> {
     rules: &'backup Rules<'backup>,
     frames: FrameWriter<'backup, 'repository>,
     /// Where buffers go back to.
-    buffers: Sender<Vec<u8>>,
+    buffers: Sender<Buffer>,
 }
 
 /// A task whose pages are being taken.
 struct UnderWay<'task> {
     task: &'task Task,
-    file: &'task fs::File,
     lookup: Lookup<'task>,
     placed: Vec<Placed>,
     read: TaskRead,
@@ -74,7 +73,7 @@ impl<'backup, 'repository> Taker<'backup, 'repository> {
         packs: &'backup Packs<'repository>,
         stock: &'backup Stock<'backup>,
         rules: &'backup Rules<'backup>,
-        buffers: Sender<Vec<u8>>,
+        buffers: Sender<Buffer>,
     ) -> Self {
         Self { packs, stock, rules, frames: FrameWriter::new(packs), buffers }
     }
@@ -87,7 +86,7 @@ impl<'backup, 'repository> Taker<'backup, 'repository> {
     pub(super) fn take(&mut self, opened: &Opened) -> Result<(u64, Option<TaskRead>)> {
         match opened {
             Opened::Gone(sequence) => Ok((*sequence, None)),
-            Opened::There { task, file, chunks } => Ok((task.sequence, Some(self.take_task(task, file, chunks)?))),
+            Opened::There { task, chunks } => Ok((task.sequence, Some(self.take_task(task, chunks)?))),
         }
     }
 
@@ -99,9 +98,9 @@ impl<'backup, 'repository> Taker<'backup, 'repository> {
         self.frames.finish()
     }
 
-    fn take_task(&mut self, task: &Task, file: &fs::File, chunks: &Receiver<Result<Chunk>>) -> Result<TaskRead> {
+    fn take_task(&mut self, task: &Task, chunks: &Receiver<Result<Chunk>>) -> Result<TaskRead> {
         let lookup = Lookup::new(self.stock, task);
-        let mut under_way = UnderWay { task, file, lookup, placed: Vec::new(), read: TaskRead::default() };
+        let mut under_way = UnderWay { task, lookup, placed: Vec::new(), read: TaskRead::default() };
         self.frames.set_compared(task.file.is_compared);
         for chunk in chunks {
             let mut chunk = chunk?;
@@ -159,12 +158,14 @@ impl<'backup, 'repository> Taker<'backup, 'repository> {
 
     /// Checks a page against its checksum, and notes it if it is damaged.
     fn check_page(&self, page: &mut [u8], number: u32, under_way: &mut UnderWay<'_>) -> Result<()> {
-        let (source, file) = (&under_way.task.file, under_way.file);
+        let source = &under_way.task.file;
         let (Some(rule), Some(relation_block)) = (&self.rules.checksums, source.relation_block) else { return Ok(()) };
         if page.len() < PAGE_SIZE {
             return Ok(());
         }
         let again = || -> io::Result<Option<page::Page>> {
+            // Not by the reader's handle, which may go past the page cache.
+            let Some(file) = source.open()? else { return Ok(None) };
             let mut again = [0; PAGE_SIZE];
             let bytes = source.reads.read_at(file, &mut again, u64::from(number) * PAGE_SIZE as u64)?;
             Ok((bytes == PAGE_SIZE).then_some(again))
