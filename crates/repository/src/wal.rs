@@ -81,21 +81,6 @@ impl<'repository> Archive<'repository> {
         &self.id
     }
 
-    /// Puts a segment into the archive. It is durable on return.
-    ///
-    /// # Errors
-    /// As [`Archive::send_segment`] and [`SentSegment::finish`].
-    pub fn store_segment(
-        &self,
-        document: &WalDocument,
-        bytes: &[u8],
-        analysis: impl FnOnce() -> Vec<u8>,
-        options: WriteOptions,
-        workers: usize,
-    ) -> Result<Stored> {
-        self.send_segment(document, bytes, analysis, options, workers)?.finish()
-    }
-
     /// Compresses a segment and hands it to the storage. It is in the archive when [`SentSegment::finish`] says so, and
     /// not before: that waits for the storage, and needs the segment's bytes no more.
     ///
@@ -211,7 +196,7 @@ impl<'repository> Archive<'repository> {
     /// Puts a timeline history file or a backup history file into the archive. It is durable on return.
     ///
     /// # Errors
-    /// As [`Archive::store_segment`].
+    /// [`Error::Conflict`] where the archive has other content under this name; or the storage's error.
     pub fn store_history(&self, file: &str, bytes: &[u8]) -> Result<Stored> {
         self.repository.check_writable()?;
         let name = names::wal_file(&self.stanza, &self.id, file)?;

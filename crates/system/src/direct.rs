@@ -111,8 +111,9 @@ pub fn read(file: impl AsFd, reads: &NeutralReads, buffer: &mut Buffer, part: Ra
     let is_resident = |file| ResidentPages::of(file, around.clone()).pages().iter().any(|resident| *resident);
     if length > 0 && !is_resident(file.as_fd()) && set(&file, true)? {
         buffer.make_room(in_memory(around.end - around.start)?);
-        match read_all(&file, buffer, around.start) {
+        match read_directly(&file, buffer, around.start) {
             Ok(read) => {
+                let read = read + read_rest(&file, reads, &mut buffer[read..], around.start + read as u64)?;
                 let start = skipped.min(read);
                 buffer.keep(start..(skipped + length).min(read));
                 return Ok(());
@@ -141,8 +142,9 @@ pub fn read_through_cache(
     Ok(())
 }
 
-/// Reads till the buffer is full or the file ends, which it does where fewer bytes come than were asked for.
-fn read_all(file: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+/// Reads till the buffer is full, or past the page cache nothing more can be asked for: there fewer bytes may come than were
+/// asked for, and behind them is no place to go on from.
+fn read_directly(file: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() && filled.is_multiple_of(ALIGNMENT) {
         match rustix::io::pread(&file, &mut buffer[filled..], offset + filled as u64) {
@@ -153,6 +155,16 @@ fn read_all(file: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize
         }
     }
     Ok(filled)
+}
+
+/// Reads what a direct read has left of its buffer, which is nothing where the file ends there. That is not taken for granted:
+/// who takes a page for truncated away counts on it.
+fn read_rest(file: impl AsFd, reads: &NeutralReads, rest: &mut [u8], offset: u64) -> io::Result<usize> {
+    if rest.is_empty() {
+        return Ok(0);
+    }
+    set(&file, false)?;
+    reads.read_at(&file, rest, offset)
 }
 
 fn in_memory(length: u64) -> io::Result<usize> {
@@ -233,6 +245,23 @@ mod tests {
             read(&file, &reads, &mut buffer, part.start as u64..part.end as u64).unwrap();
             assert!(*buffer == content[part.clone()], "{part:?}");
         }
+    }
+
+    #[test]
+    fn a_read_that_brought_less_is_gone_on_with_till_the_file_ends() {
+        let on_disk = directory_on_disk();
+        let path = on_disk.path().join("file");
+        let content = content(5 * ALIGNMENT + 100);
+        fs::write(&path, &content).unwrap();
+        let file = fs::File::open(&path).unwrap();
+        assert!(set(&file, true).unwrap());
+        let reads = NeutralReads::of(0..content.len() as u64);
+        // From a place from which no direct read could go on.
+        let mut rest = vec![0; 2 * ALIGNMENT];
+        assert_eq!(read_rest(&file, &reads, &mut rest, 700).unwrap(), rest.len());
+        assert!(rest == content[700..700 + rest.len()]);
+        assert_eq!(read_rest(&file, &reads, &mut rest, content.len() as u64 - 3).unwrap(), 3);
+        assert_eq!(read_rest(&file, &reads, &mut [], 0).unwrap(), 0);
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! pushes whatever is ready, or fetches ahead, many files at once. There is one of each kind for a stanza on a host; a lock
 //! file says whether it is at work.
 //!
-//! They leave word for each other in the spool (`asynchronous::spool`). All of it may be lost or be out of date at any time: word counts
-//! only as far as whoever reads it can tell that it is of the file, the cluster and the repositories at hand. Without it
-//! a process asks the repositories. So nothing in the spool needs to be synced.
+//! They leave word for each other in the spool (`asynchronous::spool`). All of it may be lost or be out of date at any
+//! time: word counts only as far as whoever reads it can tell that it is of the file, the cluster and the repositories at
+//! hand. Without it a process asks the repositories. So nothing in the spool needs to be synced.
 
 pub mod get;
 pub mod push;

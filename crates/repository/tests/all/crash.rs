@@ -36,7 +36,7 @@ pub(crate) fn work(storage: Arc<dyn Storage>, encryption: &Encryption) -> Result
     }
     let archive = Archive::new(repository, stanza(), cluster().archive());
     let options = WriteOptions { compression: Compression::Zstd(1), verify: true };
-    archive.store_segment(&wal_document(PARTIAL), &wal_bytes(PARTIAL), || ANALYSIS.to_vec(), options, 1)?;
+    archive.send_segment(&wal_document(PARTIAL), &wal_bytes(PARTIAL), || ANALYSIS.to_vec(), options, 1)?.finish()?;
     archive.store_history("00000002.history", b"history")?;
     let mut prior = Taken::default();
     for text in LABELS {

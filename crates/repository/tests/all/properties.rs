@@ -9,7 +9,7 @@ use pgark_repository::manifest::{
 };
 use pgark_repository::map::{PageMap, Run, Source};
 use pgark_repository::pack::{FramePages, Pack, PackFrame, PackWriter};
-use pgark_repository::wal::{Archive, Stored, WalDocument};
+use pgark_repository::wal::{Archive, SentSegment, Stored, WalDocument};
 use pgark_repository::{Error, PAGE_SIZE, PackId, Result, names};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
@@ -204,7 +204,8 @@ proptest! {
         let archive = Archive::new(&room.repository, stanza(), cluster().archive());
         let document = WalDocument { size: content.len() as u64, ..wal_document(SEGMENT) };
         let options = WriteOptions { compression, verify };
-        let store = || archive.store_segment(&document, &content, || analysis.clone(), options, workers).unwrap();
+        let send = || archive.send_segment(&document, &content, || analysis.clone(), options, workers);
+        let store = || send().and_then(SentSegment::finish).unwrap();
         prop_assert_eq!(store(), Stored::New);
         prop_assert_eq!(store(), Stored::Already);
         let object = archive.segment(SEGMENT).unwrap();

@@ -99,7 +99,9 @@ fn write_wal(archive: &Archive<'_>) -> Result<()> {
         [(SEGMENT, Compression::Zstd(3), ANALYSIS), (PARTIAL, Compression::None, &[])]
     {
         let options = WriteOptions { compression, verify: true };
-        archive.store_segment(&wal_document(segment), &wal_bytes(segment), || analysis.to_vec(), options, 1)?;
+        archive
+            .send_segment(&wal_document(segment), &wal_bytes(segment), || analysis.to_vec(), options, 1)?
+            .finish()?;
     }
     archive.store_history(HISTORY, &wal_bytes(HISTORY))?;
     archive.store_history(BACKUP_HISTORY, &wal_bytes(BACKUP_HISTORY))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pgark_repository::codec::Compression;
 use pgark_repository::container::WriteOptions;
 use pgark_repository::names;
-use pgark_repository::wal::{Archive, Stored, WalDocument};
+use pgark_repository::wal::{Archive, SentSegment, Stored, WalDocument};
 use pgark_repository::{ArchiveId, Encryption, Error, Repository, Result};
 use pgark_storage::fault::{Effect, Fault, FaultyStorage, Interruption};
 use pgark_storage::{ErrorKind, MemoryStorage, Operation, Storage};
@@ -23,7 +23,7 @@ fn archive(repository: &Repository) -> Archive<'_> {
 
 fn store(archive: &Archive<'_>, segment: &str, bytes: &[u8]) -> Result<Stored> {
     let document = WalDocument { size: bytes.len() as u64, ..wal_document(segment) };
-    archive.store_segment(&document, bytes, || ANALYSIS.to_vec(), OPTIONS, 1)
+    archive.send_segment(&document, bytes, || ANALYSIS.to_vec(), OPTIONS, 1)?.finish()
 }
 
 fn data(archive: &Archive<'_>, segment: &str) -> Vec<u8> {
@@ -44,8 +44,10 @@ fn a_segment_comes_back_with_all_that_is_kept_beside_it() {
         for (segment, blocks, analysis) in [(SEGMENT, 2, ANALYSIS), (PARTIAL, 1, b"")] {
             let bytes = wal_bytes(segment);
             assert!(!archive.contains(segment).unwrap());
-            let stored =
-                archive.store_segment(&wal_document(segment), &bytes, || analysis.to_vec(), OPTIONS, 1).unwrap();
+            let stored = archive
+                .send_segment(&wal_document(segment), &bytes, || analysis.to_vec(), OPTIONS, 1)
+                .and_then(SentSegment::finish)
+                .unwrap();
             assert_eq!(stored, Stored::New);
             assert!(archive.contains(segment).unwrap());
             let object = archive.segment(segment).unwrap();

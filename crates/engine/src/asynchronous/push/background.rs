@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use pgark_postgres::wal::name::WalFileName;
 use pgark_system::clock::Stopwatch;
 use pgark_system::termination;
@@ -18,6 +18,7 @@ use super::queue::{Job, Outcome, Queue};
 use crate::archive_push::{self, PushSettings, WalFile, combine, drop_warning, ready_files};
 use crate::control::{ControlSettings, ensure_not_stopped};
 use crate::error::{Error, ErrorKind, Result};
+use crate::parallel::Pool;
 use crate::stanza::{OpenRepository, RepositorySettings};
 
 /// How many files each worker may have under way: while the storage takes its time for one, it compresses another.
@@ -117,7 +118,8 @@ struct Lane<'push> {
     repository: &'push RepositorySettings,
     files: &'push OpenFiles<'push>,
     opened: Mutex<Option<Arc<OpenRepository>>>,
-    turns: Turns,
+    /// Turns to compress a file, of which each worker has one.
+    turns: Pool<()>,
 }
 
 impl<'push> Lane<'push> {
@@ -126,7 +128,7 @@ impl<'push> Lane<'push> {
         repository: &'push RepositorySettings,
         files: &'push OpenFiles<'push>,
     ) -> Self {
-        Self { settings, repository, files, opened: Mutex::new(None), turns: Turns::new(settings.workers.max(1)) }
+        Self { settings, repository, files, opened: Mutex::new(None), turns: Pool::new(settings.workers.max(1)) }
     }
 
     fn work(&self, lane: usize, jobs: &Receiver<Job>, events: &Sender<Event>) {
@@ -140,7 +142,7 @@ impl<'push> Lane<'push> {
     }
 
     fn push(&self, job: Job) -> Result<(), Failure> {
-        let turn = self.turns.wait();
+        let turn = self.turns.lend();
         let file = self.files.read(job.name).map_err(|error| Failure { outcome: Outcome::FileFailed, error })?;
         let pushed = self.open().and_then(|repository| {
             let sent = thread::scope(|scope| {
@@ -186,38 +188,6 @@ fn outcome_of(kind: ErrorKind) -> Outcome {
 fn worker_failed(name: WalFileName) -> Failure {
     let message = format!("the program has failed on WAL file '{name}'");
     Failure { outcome: Outcome::RepositoryFailed, error: Error::new(ErrorKind::Runtime, message) }
-}
-
-/// Turns to compress a file, of which there are so many at once.
-struct Turns {
-    free: Receiver<()>,
-    give_back: Sender<()>,
-}
-
-/// A turn, which ends with this value.
-struct Turn<'turns>(&'turns Sender<()>);
-
-impl Turns {
-    fn new(count: usize) -> Self {
-        let (give_back, free) = bounded(count);
-        for _ in 0..count {
-            // There is room for all of them.
-            let _taken = give_back.try_send(());
-        }
-        Self { free, give_back }
-    }
-
-    fn wait(&self) -> Turn<'_> {
-        // It fails only where nobody could give one back.
-        let _given = self.free.recv();
-        Turn(&self.give_back)
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let _taken = self.0.try_send(());
-    }
 }
 
 /// The WAL files that are being pushed: lanes that are at the same one read it once.
@@ -448,18 +418,6 @@ fn other_file_warning(name: WalFileName, directory: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_turn_that_ended_is_given_to_the_next() {
-        let turns = Turns::new(2);
-        let (first, second) = (turns.wait(), turns.wait());
-        assert!(turns.free.is_empty());
-        drop(first);
-        let third = turns.wait();
-        assert!(turns.free.is_empty());
-        drop((second, third));
-        assert_eq!(turns.free.len(), 2);
-    }
 
     /// What a buffer held before is nothing of the file that is read into it.
     #[test]

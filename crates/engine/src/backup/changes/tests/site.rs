@@ -17,7 +17,7 @@ use pgark_repository::codec::Compression;
 use pgark_repository::container::WriteOptions;
 use pgark_repository::manifest::{BackupPoint, ClusterIdentity, ManifestDocument, Totals};
 use pgark_repository::names::{self, ArchiveId};
-use pgark_repository::wal::{Archive, WalDocument};
+use pgark_repository::wal::{Archive, SentSegment, WalDocument};
 use pgark_repository::{Encryption, LabelKind, Repository, StanzaName};
 use pgark_storage::fault::FaultyStorage;
 use pgark_storage::{Capabilities, MemoryStorage, PutMode, Storage};
@@ -111,7 +111,8 @@ impl Site {
                 };
                 let analysis = if read { analyse(&bytes).unwrap().encode() } else { Vec::new() };
                 let options = WriteOptions { compression: Compression::Zstd(1), verify: false };
-                self.archive().store_segment(&document, &bytes, || analysis, options, 1).unwrap();
+                let sent = self.archive().send_segment(&document, &bytes, || analysis, options, 1);
+                sent.and_then(SentSegment::finish).unwrap();
             }
             WalFileName::History(_) => drop(self.archive().store_history(&name, &bytes).unwrap()),
             WalFileName::Partial(_) | WalFileName::BackupHistory { .. } => {}
