@@ -1,8 +1,9 @@
 //! Compression of blocks.
 
-use zstd::bulk::{Compressor, Decompressor};
+use zstd::bulk::Decompressor;
 
 use crate::error::Malformed;
+use crate::thrift::Thrifty;
 
 /// How blocks are to be compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub(crate) struct Encoder {
 enum Method {
     None,
     Lz4,
-    Zstd(Box<Compressor<'static>>),
+    Zstd(Box<Thrifty>),
 }
 
 impl std::fmt::Debug for Encoder {
@@ -69,7 +70,7 @@ impl Encoder {
             Compression::Lz4 => Method::Lz4,
             // The one cause of failure is memory that can't be had, at which nothing else would work either.
             Compression::Zstd(level) => {
-                Compressor::new(level).map_or(Method::None, |compressor| Method::Zstd(Box::new(compressor)))
+                Thrifty::new(level).map_or(Method::None, |compressor| Method::Zstd(Box::new(compressor)))
             }
         };
         Self { method }
@@ -90,10 +91,7 @@ impl Encoder {
                     Err(_) => Codec::None,
                 }
             }
-            Method::Zstd(compressor) => {
-                encoded.reserve(zstd::zstd_safe::compress_bound(plain.len()));
-                compressor.compress_to_buffer(plain, encoded).map_or(Codec::None, |_| Codec::Zstd)
-            }
+            Method::Zstd(compressor) => compressor.compress(plain, encoded).map_or(Codec::None, |()| Codec::Zstd),
         };
         if codec != Codec::None && encoded.len() < plain.len() {
             return codec;

@@ -26,6 +26,7 @@ pub mod pack;
 pub mod removal;
 pub mod repository;
 pub mod session;
+mod thrift;
 pub mod vault;
 pub mod wal;
 

@@ -9,6 +9,7 @@
 //! disk that is no longer mounted is [`ErrorKind::RootMissing`].
 
 mod list;
+mod stream;
 mod sweep;
 mod tree;
 mod writer;

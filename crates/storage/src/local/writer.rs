@@ -2,9 +2,11 @@
 
 use std::io::{self, BufWriter, Write};
 
+use fs_err::os::unix::fs::FileExt;
 use pgark_system::durable::{DurableFile, Existing};
 use pgark_system::page_cache;
 
+use super::stream::Stream;
 use super::{LARGE_BYTES, Place};
 use crate::error::{Error, ErrorKind, Result, kind_of_write};
 use crate::key::Key;
@@ -14,38 +16,59 @@ use crate::{ObjectWriter, PutMode};
 /// Small writes are gathered up to this many bytes.
 const BUFFER: usize = 256 * 1024;
 
-/// How many bytes are written before the kernel is asked to bring them to the disk, so that the sync at the end finds
-/// little left to do.
-const WRITEBACK_WINDOW: u64 = 8 * 1024 * 1024;
+/// How many bytes go through the page cache before it is clear that the object is a large one, of which the rest goes past it.
+const SMALL_BYTES: u64 = 4 << 20;
 
 /// An object of a [`LocalStorage`](super::LocalStorage) under way.
 #[derive(Debug)]
 pub(super) struct LocalWriter {
+    /// Only flushed once there is a stream.
     file: BufWriter<DurableFile>,
+    stream: Option<Stream>,
     place: Place,
     key: Key,
     written: u64,
-    /// How many of them were handed on to the disk.
-    handed_on: u64,
     failed: bool,
 }
 
 impl LocalWriter {
     pub(super) fn new(file: DurableFile, place: Place, key: Key) -> Self {
         let file = BufWriter::with_capacity(BUFFER, file);
-        Self { file, place, key, written: 0, handed_on: 0, failed: false }
+        Self { file, stream: None, place, key, written: 0, failed: false }
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.written += bytes.len() as u64;
-        if self.written - self.handed_on >= WRITEBACK_WINDOW {
-            // From one window before: what was handed on then is on the disk by now and leaves the page cache.
-            let start = self.handed_on.saturating_sub(WRITEBACK_WINDOW);
-            page_cache::release(self.file.get_ref().file(), start..self.written);
-            self.handed_on = self.written;
+        let small = usize::try_from(SMALL_BYTES.saturating_sub(self.written)).unwrap_or(usize::MAX);
+        let (small, rest) = bytes.split_at(bytes.len().min(small));
+        self.file.write_all(small)?;
+        if !rest.is_empty() {
+            self.stream()?.append(rest)?;
         }
+        self.written += bytes.len() as u64;
         Ok(())
+    }
+
+    /// What all goes to that follows on [`SMALL_BYTES`].
+    fn stream(&mut self) -> io::Result<&mut Stream> {
+        let stream = if let Some(stream) = self.stream.take() {
+            stream
+        } else {
+            self.file.flush()?;
+            let file = self.file.get_ref().file().try_clone()?;
+            page_cache::release(&file, 0..SMALL_BYTES);
+            Stream::begin(file, SMALL_BYTES)?
+        };
+        Ok(self.stream.insert(stream))
+    }
+
+    /// Gives all that was appended to the kernel.
+    fn flush(&mut self) -> io::Result<()> {
+        if let Some(stream) = self.stream.take() {
+            let rest = stream.finish()?;
+            let file = self.file.get_ref().file();
+            file.write_all_at(&rest, self.written - rest.len() as u64)?;
+        }
+        self.file.flush()
     }
 
     fn error(&self, operation: Operation, error: io::Error) -> Error {
@@ -68,7 +91,7 @@ impl ObjectWriter for LocalWriter {
         if self.failed {
             return Err(self.error(Operation::Finish, lost()));
         }
-        self.file.flush().map_err(|error| self.error(Operation::Finish, error))?;
+        self.flush().map_err(|error| self.error(Operation::Finish, error))?;
         let Self { file, place, key, written, .. } = *self;
         let (file, _flushed) = file.into_parts();
         commit(file, written, &place, Operation::Finish, &key, PutMode::Create)
