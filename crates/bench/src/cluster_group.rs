@@ -43,7 +43,10 @@ impl<'a> ClusterGroup<'a> {
         for _round in 0..self.bench.repetitions {
             repositories.clear();
             for tool in &self.bench.tools {
-                repositories.push(self.measure_backup(tool)?);
+                if tool.peer == Peer::Pgark {
+                    self.measure_backup(tool, Task::UncheckedBackup)?.remove()?;
+                }
+                repositories.push(self.measure_backup(tool, Task::Backup)?);
             }
             if self.storage == Storage::Disk {
                 self.measure_base_backup()?;
@@ -63,14 +66,16 @@ impl<'a> ClusterGroup<'a> {
         Ok(self.recorder.finish())
     }
 
-    fn measure_backup(&mut self, tool: &'a Tool) -> io::Result<Repository<'a>> {
+    fn measure_backup(&mut self, tool: &'a Tool, task: Task) -> io::Result<Repository<'a>> {
         self.bench.settle(self.cluster)?;
         let repository = Repository::create(self.bench, tool, self.storage, self.cluster)?;
         archive_with(self.cluster, &repository.archive_command());
         files::chill(self.cluster.data_directory())?;
-        self.recorder.measure_at(repository.place(), Task::Backup, tool.peer, &mut repository.backup())?;
+        let mut backup =
+            if task == Task::UncheckedBackup { repository.unchecked_backup() } else { repository.backup() };
+        self.recorder.measure_at(repository.place(), task, tool.peer, &mut backup)?;
         archive_with(self.cluster, "true");
-        self.recorder.note_stored(Task::Backup, tool.peer, repository.place().extent()?);
+        self.recorder.note_stored(task, tool.peer, repository.place().extent()?);
         Ok(repository)
     }
 

@@ -93,6 +93,8 @@ impl Group {
 pub(crate) enum Task {
     /// A full backup into an empty repository.
     Backup,
+    /// The same, of frames that are not decoded again: as the other programs do it.
+    UncheckedBackup,
     /// An incremental backup after few pages have changed.
     Incremental,
     /// A full backup after another one, with nothing changed between them.
@@ -112,8 +114,9 @@ pub(crate) enum Task {
 }
 
 impl Task {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Backup,
+        Self::UncheckedBackup,
         Self::Incremental,
         Self::UnchangedFull,
         Self::DailyFull,
@@ -127,6 +130,7 @@ impl Task {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Backup => "full backup",
+            Self::UncheckedBackup => "full backup, nothing decoded again",
             Self::Incremental => "incremental backup, 1 % changed",
             Self::UnchangedFull => "second full backup, nothing changed",
             Self::DailyFull => "daily full backup, 1 % changed a day",

@@ -70,6 +70,11 @@ impl<'a> Repository<'a> {
         self.command(&["--type=full", "backup"])
     }
 
+    /// A full backup of pgark that decodes nothing of what it stores, as no other program does.
+    pub(crate) fn unchecked_backup(&self) -> Command {
+        self.command(&["--type=full", "--no-verify-write", "backup"])
+    }
+
     /// What is stored of backups, without the WAL.
     pub(crate) fn stored_backups(&self) -> io::Result<Extent> {
         let archive = match self.tool.peer {
