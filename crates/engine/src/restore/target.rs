@@ -139,9 +139,13 @@ impl TargetFile {
             return Ok(OpenFile { handle: Arc::new(self.place.open(OFlags::RDWR)?), is_reused });
         }
         let handle = self.make()?;
-        let is_reused = self.may_be_reused() && handle.metadata()?.len() > 0;
+        let found = handle.metadata()?.len();
+        let is_reused = self.may_be_reused() && found > 0;
         if is_reused {
-            handle.set_len(self.size)?;
+            // Even where this changes nothing, the file would get a new time, which has to be written and set back.
+            if found != self.size {
+                handle.set_len(self.size)?;
+            }
         } else if self.is_dense && self.size >= ALLOCATED_BYTES {
             direct::allocate(&handle, self.size);
         }
