@@ -28,10 +28,14 @@ impl Buffer {
     pub fn make_room(&mut self, length: usize) {
         // Disks take few pieces of memory at once: a huge page is one, where the same in small pages is hundreds. On one disk
         // this made reads twice as fast.
-        let alignment = if length < HUGE_PAGE_BYTES / 2 { ALIGNMENT } else { HUGE_PAGE_BYTES };
-        if self.memory.len() < length + alignment {
-            self.memory = memory::zeros(length + alignment);
+        let wanted = if length < HUGE_PAGE_BYTES / 2 { ALIGNMENT } else { HUGE_PAGE_BYTES };
+        if self.memory.len() < length + wanted {
+            self.memory = memory::zeros(length + wanted);
         }
+        // Where memory is left from a longer content, this one begins where that one did: what lies before was never used, and
+        // takes a huge page more once it is.
+        let is_ample = self.memory.len() >= length + HUGE_PAGE_BYTES;
+        let alignment = if is_ample { HUGE_PAGE_BYTES } else { wanted };
         // Memory of which this can't be said does not exist; the kernel refuses it.
         let start = self.memory.as_ptr().align_offset(alignment).min(alignment);
         self.content = start..start + length;
@@ -294,6 +298,17 @@ mod tests {
         buffer[2..4].copy_from_slice(&[8, 9]);
         buffer.keep(2..5);
         assert_eq!(&*buffer, [8, 9, 7]);
+    }
+
+    #[test]
+    fn a_buffer_uses_no_more_memory_for_short_contents_after_long_ones() {
+        let mut buffer = Buffer::default();
+        buffer.make_room(HUGE_PAGE_BYTES);
+        let place = buffer.as_ptr();
+        for length in [1, ALIGNMENT, HUGE_PAGE_BYTES / 2 + 1, HUGE_PAGE_BYTES] {
+            buffer.make_room(length);
+            assert_eq!(buffer.as_ptr(), place, "{length}");
+        }
     }
 
     #[test]
