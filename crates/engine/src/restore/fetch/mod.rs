@@ -28,7 +28,7 @@ use pgark_system::pace::Pacer;
 use self::pack::{OpenPack, Packs};
 use self::request::{Errand, REQUEST_BYTES, UnderWay, run_errands};
 use self::worker::Worker;
-use self::writer::Writer;
+use self::writer::{Round, WRITERS};
 use super::attributes::Owners;
 use super::target::{TargetFile, byte_range};
 use super::telling::Telling;
@@ -38,12 +38,20 @@ use crate::progress::Progress;
 /// Pieces that are put in the order of the packs together. It bounds memory.
 const BATCH_PIECES: usize = 131_072;
 
+/// From how many pieces on a batch ends with a file. Files that lie in many pieces are then done one after the other, so that each
+/// can be on its way to the disk while the next one is restored.
+const FILE_PIECES: usize = 16_384;
+
 /// Stored bytes of the frames of one task where files are there already: what is right in them is not fetched, and read in
 /// long pieces. Workers that each stay at one place longer leave the disk more in order.
 const JUDGED_BYTES: u64 = 8 << 20;
 
 /// Pieces in one task, so that many small files in few bytes keep all workers busy.
 const TASK_PIECES: usize = 512;
+
+/// Requests that each worker has under way while it works on an answer, at least. A disk has something to do meanwhile, too, and
+/// does not keep a worker waiting once it takes longer than usual.
+const AHEAD: usize = 2;
 
 /// A part of a file that lies in one frame.
 #[derive(Debug)]
@@ -79,8 +87,11 @@ pub(super) struct From<'restore> {
 }
 
 impl From<'_> {
-    /// Gives a file its length and attributes once all of it is written, and tells of it.
+    /// Sends a file on its way to the disk, gives it its length and attributes, and tells of it, once all of it is written.
     fn complete(&self, file: &TargetFile, handle: &fs::File) -> Result<()> {
+        if !file.may_be_reused() {
+            write_behind::hand_on_whole(handle, file.size());
+        }
         file.complete(handle, self.owners)?;
         if let Some(told) = file.told() {
             self.telling.done(Arc::clone(told), self.progress);
@@ -125,8 +136,7 @@ pub(super) fn fetch(
     feed: impl FnOnce(&mut Dispatcher<'_>) -> Result<()>,
 ) -> Result<u64> {
     let shared = Shared::default();
-    // A disk has something to do while a worker decodes and writes, too.
-    let ahead = from.repository.storage().requests_ahead().max(1);
+    let ahead = from.repository.storage().requests_ahead().max(AHEAD);
     thread::scope(|scope| {
         let (tasks, queue) = bounded::<Task<'_>>(2 * workers);
         // Room for all that is under way, so that no worker waits to send a request.
@@ -137,15 +147,18 @@ pub(super) fn fetch(
             spawn(format!("F{number:02}")).spawn_scoped(scope, move || run_errands(&from, &shared.fetched, errands))?;
         }
         let (mut writers, mut threads) = (Vec::new(), Vec::new());
-        for number in 1..=workers {
-            let (writer, loads) = Writer::new(from, &shared);
+        let round = Round::new(workers);
+        for number in 1..=workers * WRITERS {
+            let writer = round.writer(from, &shared);
             writers.push(spawn(format!("W{number:02}")).spawn_scoped(scope, move || writer.work())?);
+        }
+        for number in 1..=workers {
             let under_way = UnderWay::new(errand_sender.clone(), ahead + 1);
-            let worker = Worker::new(from, &shared, queue.clone(), under_way, loads);
+            let worker = Worker::new(from, &shared, queue.clone(), under_way, round.loads());
             threads.push(spawn(format!("P{number:02}")).spawn_scoped(scope, move || worker.work())?);
         }
-        // Only the workers hold these from here on, so that each side sees when the other is gone.
-        drop((queue, errand_sender, errands));
+        // Only those who use these hold them from here on, so that each side sees when the other is gone.
+        drop((queue, errand_sender, errands, round));
         let packs = Packs::new(from.repository, from.stanza, from.packs);
         let mut dispatcher = Dispatcher {
             packs,
@@ -192,7 +205,10 @@ impl Dispatcher<'_> {
             }
         }
         self.progress.advance(without_work);
-        if file.end_part() { self.send(Task::Complete(file)) } else { Ok(()) }
+        if file.end_part() {
+            self.send(Task::Complete(file))?;
+        }
+        if self.batch.len() >= FILE_PIECES { self.flush() } else { Ok(()) }
     }
 
     /// Has it looked after that pages are zero which are to be. Gives how many bytes they have.
@@ -212,7 +228,7 @@ impl Dispatcher<'_> {
     /// Hands out what was added, pack by pack, in tasks of a good size.
     fn flush(&mut self) -> Result<()> {
         let mut batch = std::mem::take(&mut self.batch);
-        batch.sort_by_key(|wanted| (wanted.piece.pack, wanted.piece.block, wanted.piece.slot));
+        batch.sort_unstable_by_key(|wanted| (wanted.piece.pack, wanted.piece.block, wanted.piece.slot));
         let by_pack = batch.chunk_by(|one, next| one.piece.pack == next.piece.pack);
         self.packs.announce(by_pack.filter_map(|same| Some(same.first()?.piece.pack)));
         let mut pieces: Vec<Wanted> = Vec::new();

@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use fs_err as fs;
+use fs_err::os::unix::fs::FileExt;
 use pgark_repository::codec::Compression;
 use pgark_repository::container::WriteOptions;
 use pgark_repository::manifest::Attributes;
@@ -311,19 +312,48 @@ fn files_of_odd_sizes_are_whole_where_there_is_no_way_past_the_page_cache() {
     });
 }
 
+/// Restores a file into a directory where it finds no room, and expects to be told.
+fn check_full(directory: &Path) {
+    // More than all buffers hold.
+    let stored = Stored::new(400, 0);
+    for workers in [1, 3] {
+        let files = [("file", stored.content.len() as u64, stored.all())];
+        let error = stored.restore_files(directory, &files, Present::Discarded, workers).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FileWrite, "{error}");
+        let message = error.full_message();
+        assert!(message.contains("/file") && message.contains("No space left"), "{message}");
+    }
+}
+
 #[test]
 fn a_full_disk_ends_the_restore_and_the_file_is_named() {
     let name = "a_full_disk_ends_the_restore_and_the_file_is_named";
-    with_mount(name, &["-t", "tmpfs", "-o", "size=9m", "tmpfs"], |directory| {
-        // More than all buffers hold.
-        let stored = Stored::new(240, 0);
-        for workers in [1, 3] {
-            let files = [("file", stored.content.len() as u64, stored.all())];
-            let error = stored.restore_files(directory, &files, Present::Discarded, workers).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::FileWrite, "{error}");
-            let message = error.full_message();
-            assert!(message.contains("/file") && message.contains("No space left"), "{message}");
-        }
+    with_mount(name, &["-t", "tmpfs", "-o", "size=9m", "tmpfs"], check_full);
+}
+
+#[test]
+fn a_full_disk_is_told_past_the_page_cache_too() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT TRIED: only root can mount a disk that runs full past the page cache");
+        return;
+    }
+    // Beside this program, which is on a disk: /tmp may be in memory.
+    let program = std::env::current_exe().unwrap();
+    let image = tempfile::NamedTempFile::new_in(program.parent().unwrap()).unwrap();
+    image.as_file().set_len(24 << 20).unwrap();
+    let mut make = Command::new("mkfs.ext4");
+    make.args(["-q", "-b", "4096", "-m", "0", "-O", "^has_journal"]).arg(image.path());
+    assert!(make.status().unwrap().success(), "there is no file system to fill");
+    let name = "a_full_disk_is_told_past_the_page_cache_too";
+    with_mount(name, &["-t", "ext4", "-o", "loop", image.path().to_str().unwrap()], |directory| {
+        let file = fs::File::create(directory.join("direct")).unwrap();
+        let mut block = pgark_system::direct::Buffer::default();
+        block.make_room(pgark_system::direct::ALIGNMENT);
+        assert!(pgark_system::direct::set(&file, true).unwrap(), "ext4 has no way past the page cache");
+        file.write_all_at(&block, 0).unwrap();
+        check_full(directory);
+        fs::remove_file(directory.join("file")).unwrap();
+        check_odd_sizes(directory);
     });
 }
 

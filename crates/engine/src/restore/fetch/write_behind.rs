@@ -15,19 +15,27 @@ const WINDOW_BYTES: u64 = 8 << 20;
 /// From how many consecutive bytes on handing them on is worth while. Small files are left to the kernel.
 const WORTH_BYTES: u64 = 1 << 20;
 
-/// Windows that may be on their way to the disk, for each worker.
+/// Windows that may be on their way to the disk, for each thread that writes.
 const WINDOWS_UNDER_WAY: usize = 2;
 
 /// A part of a file.
 type Window = (Arc<fs::File>, Range<u64>);
 
-/// What one worker has written and is not known to be on the disk.
+/// What one thread has written and is not known to be on the disk.
 #[derive(Debug, Default)]
 pub(super) struct WriteBehind {
     /// What was written last.
     last: Option<Window>,
     /// What is on its way, the oldest first.
     under_way: VecDeque<Window>,
+}
+
+/// Hands a file on of which nothing more will be written. Pieces that are too short to be handed on by themselves, as where single
+/// pages have changed now and then, have come together by now.
+pub(super) fn hand_on_whole(file: &fs::File, size: u64) {
+    if size >= WORTH_BYTES {
+        page_cache::release(file, 0..size);
+    }
 }
 
 impl WriteBehind {

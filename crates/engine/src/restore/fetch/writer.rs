@@ -1,5 +1,5 @@
-//! Writing what a worker gathers. Each worker has a writer, a thread of its own, so that neither waits for the other. Long
-//! stretches of new files are written past the page cache, which takes little of a processor; the others through it.
+//! Writing what workers gather. Threads of their own write it, so that neither waits for the other. Long stretches of new files
+//! are written past the page cache, which takes little of a processor; the others through it.
 
 use std::io;
 use std::sync::Arc;
@@ -16,11 +16,45 @@ use super::{From, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::restore::target::{OpenFile, TargetFile};
 
-/// Loads that a worker and its writer have together: one with each of them and one on its way. Nothing else holds what is not
-/// written yet.
-const LOADS: usize = 3;
+/// Threads that write, for each worker. Even on a fast disk a write takes its time: what the kernel has to do for it waits for a
+/// processor, and the workers keep them all busy.
+pub(super) const WRITERS: usize = 2;
 
-/// A worker's way to its writer.
+/// Loads for each worker: one that it fills, one with each thread that writes, and two on their way. Nothing else holds what is not
+/// written yet.
+const LOADS: usize = 5;
+
+/// Where loads go round: full ones to those who write, empty ones back to the workers. Whoever has time takes the next.
+#[derive(Debug)]
+pub(super) struct Round {
+    full: (Sender<Load>, Receiver<Load>),
+    empty: (Sender<Load>, Receiver<Load>),
+}
+
+impl Round {
+    /// With all the loads that so many workers need.
+    pub(super) fn new(workers: usize) -> Self {
+        let loads = LOADS * workers;
+        let round = Self { full: bounded(loads), empty: bounded(loads) };
+        for _ in 0..loads {
+            round.empty.0.send(Load::new()).expect("all loads have room");
+        }
+        round
+    }
+
+    /// A worker's part in it.
+    pub(super) fn loads(&self) -> Loads {
+        Loads { full: self.full.0.clone(), empty: self.empty.1.clone(), load: None }
+    }
+
+    /// One who writes.
+    pub(super) fn writer<'restore>(&self, from: From<'restore>, shared: &'restore Shared) -> Writer<'restore> {
+        let (full, empty) = (self.full.1.clone(), self.empty.0.clone());
+        Writer { from, shared, full, empty, open: None, written: WriteBehind::default() }
+    }
+}
+
+/// A worker's way to those who write.
 #[derive(Debug)]
 pub(super) struct Loads {
     full: Sender<Load>,
@@ -34,7 +68,7 @@ impl Loads {
     /// there is some.
     ///
     /// # Errors
-    /// Where the writer is gone.
+    /// Where those who write are gone.
     pub(super) fn room(&mut self, file: &Arc<TargetFile>, offset: u64, length: usize) -> Result<&mut [u8]> {
         if self.load.as_ref().is_some_and(|load| !load.has_room(file, offset, length)) {
             self.finish()?;
@@ -49,7 +83,7 @@ impl Loads {
     /// Has bytes of any number written at `offset` of a file.
     ///
     /// # Errors
-    /// Where the writer is gone.
+    /// Where those who write are gone.
     pub(super) fn write(&mut self, file: &Arc<TargetFile>, offset: u64, bytes: &[u8]) -> Result<()> {
         for (start, bytes) in (offset..).step_by(LOAD_BYTES).zip(bytes.chunks(LOAD_BYTES)) {
             self.room(file, start, bytes.len())?.copy_from_slice(bytes);
@@ -57,10 +91,10 @@ impl Loads {
         Ok(())
     }
 
-    /// Gives the writer what has not been given to it yet.
+    /// Gives those who write what has not been given to them yet.
     ///
     /// # Errors
-    /// Where it is gone.
+    /// Where they are gone.
     pub(super) fn finish(&mut self) -> Result<()> {
         match self.load.take() {
             Some(load) => self.full.send(load).map_err(|_| ended_early()),
@@ -84,36 +118,26 @@ pub(super) struct Writer<'restore> {
     written: WriteBehind,
 }
 
-impl<'restore> Writer<'restore> {
-    /// A writer, and the way to it for its worker.
-    pub(super) fn new(from: From<'restore>, shared: &'restore Shared) -> (Self, Loads) {
-        let (full_sender, full) = bounded(LOADS);
-        let (empty_sender, empty) = bounded(LOADS);
-        for _ in 0..LOADS {
-            empty_sender.send(Load::new()).expect("all loads have room");
-        }
-        let writer = Self { from, shared, full, empty: empty_sender, open: None, written: WriteBehind::default() };
-        (writer, Loads { full: full_sender, empty, load: None })
-    }
-
-    /// Writes what comes, till the worker is gone or something fails.
+impl Writer<'_> {
+    /// Writes what comes, till the workers are gone. Once something has failed, nothing more is written; but loads go round,
+    /// so that no worker waits for one in vain.
     ///
     /// # Errors
     /// What the file system says.
     pub(super) fn work(mut self) -> Result<()> {
-        while let Ok(mut load) = self.full.recv()
-            && !self.shared.has_failed()
-        {
-            let written = self.write(&load);
-            if written.is_err() {
+        let mut outcome = Ok(());
+        while let Ok(mut load) = self.full.recv() {
+            if !self.shared.has_failed() {
+                outcome = self.write(&load);
+            }
+            if outcome.is_err() {
                 self.shared.failed.store(true, Ordering::Relaxed);
-                return written;
             }
             load.clear();
             // A worker that has nothing more to write does not want it.
             let _unwanted = self.empty.send(load);
         }
-        Ok(())
+        outcome
     }
 
     fn write(&mut self, load: &Load) -> Result<()> {
