@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::job::{Kind, Run};
+use crate::job::{Kind, Run, ToldLate};
 use crate::late::Late;
 use crate::wal::WaitingWal;
 
@@ -138,6 +138,14 @@ pub struct LateStatus {
     pub message: String,
     /// When that was found.
     pub since: Timestamp,
+}
+
+impl LateStatus {
+    /// As it is remembered, so that it is told once.
+    pub(crate) fn told(&self) -> ToldLate {
+        let (kind, reason) = self.late.key();
+        ToldLate { kind, reason: reason.to_owned(), since: self.since }
+    }
 }
 
 /// How much a message matters.
