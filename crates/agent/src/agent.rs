@@ -74,6 +74,7 @@ impl Agent {
                 stanza.advance(&self.settings, now, &self.sender, |_| true);
                 stanza.observe(&self.settings, &self.sender);
                 stanza.judge(&self.settings, now);
+                stanza.heed_dropped(&self.settings);
             }
             self.publish();
             self.notifier.alive();
@@ -94,6 +95,7 @@ impl Agent {
                 let begun = stanza.advance(&self.settings, now, &self.sender, |kind| !tried.contains(&kind));
                 tried.extend(begun);
                 stanza.judge(&self.settings, now);
+                stanza.heed_dropped(&self.settings);
                 stanza.observe_once(&self.settings, now, &self.sender);
             }
             if !self.stanzas.iter().any(|stanza| stanza.is_working() || stanza.is_observing()) {
@@ -302,6 +304,7 @@ pub fn preview(settings: &AgentSettings) -> Vec<StanzaStatus> {
             jobs: jobs.collect(),
             late: late.collect(),
             wal: None,
+            dropped: Vec::new(),
             repositories: RepositoriesStatus { error: problem, ..RepositoriesStatus::default() },
         }
     };

@@ -182,6 +182,9 @@ pub struct Memory {
     /// The gaps in the WAL that were told.
     #[serde(default)]
     pub wal_gaps: Vec<String>,
+    /// Of which repository's dropped WAL was told, and since when that was dropped.
+    #[serde(default)]
+    pub dropped: Vec<(u32, Timestamp)>,
     /// When the repositories were looked at last, if no job has ended since.
     #[serde(default)]
     pub looked: Option<Timestamp>,

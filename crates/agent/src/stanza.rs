@@ -6,11 +6,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use pgark_engine::dropped;
 use pgark_engine::lock::{self, Holder, Lock, Locks};
 use pgark_engine::{Error, ErrorKind};
 use pgark_system::clock::{self, Stopwatch};
 
 use crate::child;
+use crate::dropped::{DroppedStatus, still_lacking};
 use crate::hook::{Event, Notice};
 use crate::job::{Kind, Memory, Run, ToldLate, Working};
 use crate::late::{self, Late};
@@ -37,6 +39,7 @@ pub(crate) struct Stanza {
     file: MemoryFile,
     memory: Memory,
     late: Vec<LateStatus>,
+    dropped: Vec<DroppedStatus>,
     repositories: RepositoriesStatus,
     observed: Option<Stopwatch>,
     is_observing: bool,
@@ -79,6 +82,7 @@ impl Stanza {
             file,
             memory,
             late: Vec::new(),
+            dropped: Vec::new(),
             repositories: RepositoriesStatus::default(),
             observed: None,
             is_observing: false,
@@ -424,6 +428,23 @@ impl Stanza {
         }
     }
 
+    /// Finds WAL that was dropped here and tells of it, as long as no backup was begun after that.
+    pub(crate) fn heed_dropped(&mut self, agent: &AgentSettings) {
+        let known = dropped::read(&self.settings.lock_path, &self.settings.stanza);
+        self.dropped = still_lacking(known, self.repositories.info.as_deref());
+        for found in self.dropped.clone() {
+            let told = (found.repository, found.dropped.since);
+            if !self.memory.dropped.contains(&told) {
+                self.memory.dropped.retain(|(repository, _)| *repository != found.repository);
+                self.memory.dropped.push(told);
+                let message = found.to_string();
+                self.tell(Level::Error, &message);
+                self.call(agent, Event::WalGap, None, None, message);
+                self.remember();
+            }
+        }
+    }
+
     /// What is known of the stanza.
     pub(crate) fn status(&self) -> StanzaStatus {
         StanzaStatus {
@@ -433,6 +454,7 @@ impl Stanza {
             jobs: self.settings.schedules.keys().filter_map(|kind| self.job_status(*kind)).collect(),
             late: self.late.clone(),
             wal: self.wal.as_ref().and_then(WalWatch::read),
+            dropped: self.dropped.clone(),
             repositories: self.repositories.clone(),
         }
     }

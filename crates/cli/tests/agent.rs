@@ -220,6 +220,37 @@ fn what_was_told_once_is_not_told_by_the_next_agent_again() {
     assert_eq!(told().matches("late the last good incr").count(), 2, "{}", told());
 }
 
+/// Would lose: knowing that WAL is lost before somebody needs it. The archive shows no gap as long as nothing comes after it.
+#[test]
+fn wal_that_is_dropped_is_an_alarm() {
+    let site = site(&["schedule-full=0 0 1 1 *", "agent-look-interval=1s", "archive-push-queue-max=2MiB"]);
+    let told = site.scratch.path().join("told");
+    fs::write(&told, "").unwrap();
+    fs::set_permissions(&told, Permissions::from_mode(0o666)).unwrap();
+    let hook = format!("hook-wal-gap=echo $PGARK_HOOK_EVENT $PGARK_HOOK_MESSAGE >> {}", told.display());
+    site.reconfigure("log-timestamp=n", &format!("log-timestamp=n\nagent-listen=none\n{hook}"));
+    site.backup(&[]);
+    let agent = Running::start(&site, "agent", &[]);
+    agent.wait_for("look after the schedule");
+    let (repository, taken) = (site.repository(), site.scratch.path().join("taken"));
+    fs::rename(&repository, &taken).unwrap();
+    let first = site.cluster.switch_wal();
+    (0..4).for_each(|_| drop(site.cluster.switch_wal()));
+    site.cluster.wait_for_log("dropped WAL file");
+    agent.wait_for("because more waited than archive-push-queue-max allows: no recovery gets past them");
+    assert!(agent.log().contains(&format!(" WAL file(s) from {first} to ")), "{}", agent.log());
+    fs::rename(&taken, &repository).unwrap();
+    wait_until("the hook to be called", || fs::read_to_string(&told).unwrap().starts_with("wal-gap repo1: "));
+    site.archive_segment();
+    drop(agent);
+
+    // Who comes after it does not tell it again.
+    let dropped = || fs::read_to_string(&told).unwrap();
+    assert_eq!(dropped().matches("were dropped").count(), 1, "{}", dropped());
+    site.pgark(&["agent", "--once"]).expect_success();
+    assert_eq!(dropped().matches("were dropped").count(), 1, "{}", dropped());
+}
+
 /// A package that is upgraded puts another file where the program was.
 #[test]
 fn jobs_are_begun_after_the_program_was_replaced_too() {
