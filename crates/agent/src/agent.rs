@@ -1,22 +1,22 @@
 //! The agent itself: one thread that decides, and beside it one for each job that is at work.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use pgark_engine::{Error, ErrorKind};
+use pgark_engine::{Error, ErrorKind, lock};
 use pgark_system::clock::{self, Stopwatch};
 use pgark_system::termination;
 
 use crate::job::Kind;
 use crate::memory::MemoryFile;
-use crate::plan;
 use crate::serve::Server;
-use crate::settings::AgentSettings;
+use crate::settings::{AgentSettings, StanzaSettings};
 use crate::stanza::{News, Stanza};
-use crate::status::{Board, JobState, JobStatus, Level, RepositoriesStatus, StanzaStatus};
+use crate::status::{Board, JobState, JobStatus, LateStatus, Level, RepositoriesStatus, StanzaStatus};
 use crate::systemd::Notifier;
+use crate::{late, plan, stanza};
 
 /// How often the agent looks around, if nothing happens before.
 const TICK: Duration = Duration::from_secs(1);
@@ -74,6 +74,7 @@ impl Agent {
                 stanza.advance(&self.settings, now, &self.sender, |_| true);
                 stanza.observe(&self.settings, &self.sender);
                 stanza.judge(&self.settings, now);
+                stanza.heed_dropped(&self.settings);
             }
             self.publish();
             self.notifier.alive();
@@ -94,7 +95,8 @@ impl Agent {
                 let begun = stanza.advance(&self.settings, now, &self.sender, |kind| !tried.contains(&kind));
                 tried.extend(begun);
                 stanza.judge(&self.settings, now);
-                stanza.observe_if_wanted(&self.settings, &self.sender);
+                stanza.heed_dropped(&self.settings);
+                stanza.observe_once(&self.settings, now, &self.sender);
             }
             if !self.stanzas.iter().any(|stanza| stanza.is_working() || stanza.is_observing()) {
                 break;
@@ -209,6 +211,8 @@ impl Agent {
     }
 
     fn configure(&mut self, settings: AgentSettings) {
+        // An upgrade may have replaced the program, which the system says is deleted then. Where it was, the new one is.
+        let settings = AgentSettings { program: self.settings.program.clone(), ..settings };
         let mut known = std::mem::take(&mut self.stanzas);
         for wanted in settings.stanzas.clone() {
             let place = known.iter().position(|stanza| stanza.settings.stanza == wanted.stanza);
@@ -259,13 +263,20 @@ fn full(error: &Error) -> String {
 /// What an agent with these settings would know of what ran and what is next, without being one.
 pub fn preview(settings: &AgentSettings) -> Vec<StanzaStatus> {
     let now = clock::now();
-    let of = |stanza: &crate::settings::StanzaSettings| {
+    let of = |stanza: &StanzaSettings| {
         let (mut memory, problem) = MemoryFile::new(&settings.state_directory, &stanza.stanza).read();
         memory.adopt(stanza.schedules.keys().copied(), now);
-        let plan = plan::plan(now, &stanza.schedules, &memory, &BTreeSet::new());
-        let late = crate::late::verdicts(now, &stanza.schedules, &memory, &std::collections::BTreeMap::new());
-        let late =
-            late.into_iter().map(|late| crate::status::LateStatus { late, message: late.to_string(), since: now });
+        // A job whose agent was killed may have ended since.
+        let holders: BTreeMap<_, _> = memory
+            .working
+            .iter()
+            .filter_map(|(kind, working)| Some((*kind, lock::of_process(&stanza.lock_path, working.process)?)))
+            .collect();
+        let running = |kind: &Kind| Some(stanza::running(memory.working.get(kind)?, Some(holders.get(kind)?)));
+        let plan = plan::plan(now, &stanza.schedules, &memory, &holders.keys().copied().collect());
+        let since = holders.keys().filter_map(|kind| Some((*kind, memory.working.get(kind)?.started))).collect();
+        let late = late::verdicts(now, &stanza.schedules, &memory, &since);
+        let late = late.into_iter().map(|late| LateStatus { late, message: late.to_string(), since: now });
         let jobs = stanza.schedules.iter().filter_map(|(kind, schedule)| {
             let job = memory.jobs.get(kind)?;
             let pending = plan.start.iter().chain(&plan.waiting).find(|pending| pending.kind == *kind);
@@ -274,7 +285,9 @@ pub fn preview(settings: &AgentSettings) -> Vec<StanzaStatus> {
                 schedule: schedule.to_string(),
                 time_zone: schedule.zone().iana_name().unwrap_or("local").to_owned(),
                 jitter_seconds: schedule.jitter().as_secs_f64(),
-                state: pending.map_or(JobState::Idle, |pending| JobState::Waiting { due: pending.due }),
+                state: running(kind).unwrap_or_else(|| {
+                    pending.map_or(JobState::Idle, |pending| JobState::Waiting { due: pending.due })
+                }),
                 next: plan.next.get(kind).copied(),
                 last: job.last.clone(),
                 last_good: job.last_good.clone(),
@@ -286,11 +299,12 @@ pub fn preview(settings: &AgentSettings) -> Vec<StanzaStatus> {
         });
         StanzaStatus {
             name: stanza.stanza.to_string(),
-            stopped: false,
+            stopped: stanza.stopped().is_some(),
             standby: stanza.is_standby(),
             jobs: jobs.collect(),
             late: late.collect(),
             wal: None,
+            dropped: Vec::new(),
             repositories: RepositoriesStatus { error: problem, ..RepositoriesStatus::default() },
         }
     };

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::digest::{RepositoryDigest, digest};
+use crate::dropped::DroppedStatus;
 use crate::health::{Health, health};
 use crate::status::{JobStatus, LateStatus, Message, StanzaStatus, Status};
 use crate::wal::WaitingWal;
@@ -36,6 +37,7 @@ struct Stanza {
     jobs: Vec<JobStatus>,
     late: Vec<LateStatus>,
     wal: Option<WaitingWal>,
+    dropped: Vec<DroppedStatus>,
     looked: Option<Timestamp>,
     error: Option<String>,
     repositories: Vec<RepositoryDigest>,
@@ -51,9 +53,9 @@ pub fn document(status: Status, now: Timestamp) -> Document {
 fn stanza(stanza: StanzaStatus, now: Timestamp) -> Stanza {
     let digests = stanza.repositories.info.as_deref().map(digest).unwrap_or_default();
     let health = health(&stanza, &digests, now);
-    let StanzaStatus { name, stopped, standby, jobs, late, wal, repositories } = stanza;
+    let StanzaStatus { name, stopped, standby, jobs, late, wal, dropped, repositories } = stanza;
     let (looked, error) = (repositories.asked, repositories.error);
-    Stanza { name, health, stopped, standby, jobs, late, wal, looked, error, repositories: digests }
+    Stanza { name, health, stopped, standby, jobs, late, wal, dropped, looked, error, repositories: digests }
 }
 
 #[cfg(test)]

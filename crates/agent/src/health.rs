@@ -50,6 +50,7 @@ pub(crate) fn health(stanza: &StanzaStatus, repositories: &[RepositoryDigest], n
     findings.extend(look(stanza, repositories));
     findings.extend(repositories.iter().flat_map(|repository| of_repository(repository, now)));
     findings.extend(waiting(stanza, now));
+    findings.extend(stanza.dropped.iter().map(|dropped| finding(Grade::Error, dropped.to_string())));
     findings.extend(stanza.jobs.iter().filter_map(failing));
     findings.extend(stanza.late.iter().map(|late| finding(Grade::Warning, late.message.clone())));
     if stanza.standby {

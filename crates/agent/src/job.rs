@@ -108,6 +108,28 @@ fn error_in(line: &str) -> Option<String> {
     Some(format!("ERROR: {code}{message}"))
 }
 
+/// A job at work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Working {
+    /// When it was due.
+    pub due: Timestamp,
+    /// Since when.
+    pub started: Timestamp,
+    /// Its process.
+    pub process: u32,
+}
+
+/// A way in which the schedule is not kept, which was told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldLate {
+    /// The kind of job.
+    pub kind: Kind,
+    /// The name of the way.
+    pub reason: String,
+    /// When it was found.
+    pub since: Timestamp,
+}
+
 /// What is remembered of a kind of job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
@@ -151,6 +173,21 @@ pub struct Memory {
     /// When the newest backup of each kind began that the repositories have, whoever took it.
     #[serde(default)]
     pub in_repositories: BTreeMap<Kind, Timestamp>,
+    /// The jobs that are at work.
+    #[serde(default)]
+    pub working: BTreeMap<Kind, Working>,
+    /// What is late and was told: it is told once, however often agents come and go meanwhile.
+    #[serde(default)]
+    pub late: Vec<ToldLate>,
+    /// The gaps in the WAL that were told.
+    #[serde(default)]
+    pub wal_gaps: Vec<String>,
+    /// Of which repository's dropped WAL was told, and since when that was dropped.
+    #[serde(default)]
+    pub dropped: Vec<(u32, Timestamp)>,
+    /// When the repositories were looked at last, if no job has ended since.
+    #[serde(default)]
+    pub looked: Option<Timestamp>,
     /// When the last of the backups began that were at work at the last look, on whichever host.
     #[serde(skip)]
     pub at_work: Option<Timestamp>,

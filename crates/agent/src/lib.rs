@@ -9,6 +9,7 @@ mod agent;
 pub mod api;
 mod child;
 mod digest;
+mod dropped;
 mod health;
 mod hook;
 mod job;

@@ -88,7 +88,7 @@ impl MemoryFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::Kind;
+    use crate::job::{Kind, ToldLate, Working};
 
     #[test]
     fn what_ran_is_remembered_and_what_is_torn_or_foreign_is_no_reason_to_stop() {
@@ -97,7 +97,14 @@ mod tests {
         let file = MemoryFile::new(&state, &"demo".parse().unwrap());
         assert_eq!(file.read(), (Memory::default(), None));
         let mut memory = Memory::default();
-        memory.adopt([Kind::Full, Kind::Verify], "2026-11-26T00:00:00Z".parse().unwrap());
+        let time = "2026-11-26T00:00:00Z".parse().unwrap();
+        memory.adopt([Kind::Full, Kind::Verify], time);
+        memory.in_repositories.insert(Kind::Incr, time);
+        memory.working.insert(Kind::Full, Working { due: time, started: time, process: 7 });
+        memory.late.push(ToldLate { kind: Kind::Incr, reason: "too-old".to_owned(), since: time });
+        memory.wal_gaps.push("repo1: WAL segment 000000010000000000000003 is missing".to_owned());
+        memory.dropped.push((2, time));
+        memory.looked = Some(time);
         file.write(&memory).unwrap();
         assert_eq!(file.read(), (memory.clone(), None));
 

@@ -5,6 +5,8 @@
 
 mod exposition;
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use self::exposition::{Exposition, Kind, Labels};
@@ -40,6 +42,7 @@ pub fn render(status: &Status, now: Timestamp) -> String {
     of_agent(&mut text, status);
     of_stanzas(&mut text, &known, now);
     of_repositories(&mut text, &known);
+    of_dropped(&mut text, &known);
     of_backups(&mut text, &known);
     of_jobs(&mut text, &known);
     text.finish()
@@ -137,6 +140,25 @@ fn of_repositories(text: &mut Exposition, known: &[Known<'_>]) {
     gauge("pgark_wal_missing_segments", "WAL segments that are missing in these gaps.", &|repository| {
         if_known(repository, count(repository.gaps().map(|gap| gap.count).sum()))
     });
+}
+
+fn of_dropped(text: &mut Exposition, known: &[Known<'_>]) {
+    let mut samples = Vec::new();
+    for known in known {
+        let files = |key| known.stanza.dropped.iter().filter(move |found| found.repository == key);
+        let keys: BTreeSet<_> = known.repositories.iter().map(|repository| repository.key).collect();
+        let keys = keys.into_iter().chain(known.stanza.dropped.iter().map(|found| found.repository));
+        for key in keys.collect::<BTreeSet<_>>() {
+            let labels = Labels::of(&[("stanza", known.stanza.name.as_str()), ("repo", &key.to_string())]);
+            samples.push((labels, Some(count(files(key).map(|found| found.dropped.files).sum()))));
+        }
+    }
+    text.family(
+        Kind::Gauge,
+        "pgark_wal_dropped_files",
+        "WAL files that were dropped here because too many waited, and that no backup makes up for yet.",
+        samples,
+    );
 }
 
 fn of_backups(text: &mut Exposition, known: &[Known<'_>]) {

@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pgark_engine::control::{ControlSettings, ensure_not_stopped};
 use pgark_engine::standby::is_standby;
+use pgark_engine::{Error, ErrorKind};
 use pgark_repository::StanzaName;
 
 use crate::hook::Hooks;
@@ -55,5 +57,11 @@ impl StanzaSettings {
     /// Whether the cluster here is a standby, whose backups another host takes.
     pub(crate) fn is_standby(&self) -> bool {
         self.data_directory.as_deref().is_some_and(is_standby)
+    }
+
+    /// What forbids its jobs to begin, if something does: a stop file.
+    pub(crate) fn stopped(&self) -> Option<Error> {
+        let control = ControlSettings { stanza: Some(self.stanza.clone()), lock_path: self.lock_path.clone() };
+        ensure_not_stopped(&control).err().filter(|error| error.kind() == ErrorKind::Stop)
     }
 }

@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use pgark_engine::control::{ControlSettings, ensure_not_stopped};
+use pgark_engine::dropped;
 use pgark_engine::lock::{self, Holder, Lock, Locks};
 use pgark_engine::{Error, ErrorKind};
 use pgark_system::clock::{self, Stopwatch};
 
 use crate::child;
+use crate::dropped::{DroppedStatus, still_lacking};
 use crate::hook::{Event, Notice};
-use crate::job::{Kind, Memory, Run};
+use crate::job::{Kind, Memory, Run, ToldLate, Working};
 use crate::late::{self, Late};
 use crate::memory::MemoryFile;
 use crate::observe;
@@ -30,22 +32,14 @@ pub(crate) enum News {
     Observed { stanza: String, repositories: Box<RepositoriesStatus> },
 }
 
-/// A job at work.
-#[derive(Debug)]
-struct Working {
-    pending: Pending,
-    started: Timestamp,
-    process: u32,
-}
-
 /// A stanza that is looked after.
 #[derive(Debug)]
 pub(crate) struct Stanza {
     pub(crate) settings: StanzaSettings,
     file: MemoryFile,
     memory: Memory,
-    working: BTreeMap<Kind, Working>,
     late: Vec<LateStatus>,
+    dropped: Vec<DroppedStatus>,
     repositories: RepositoriesStatus,
     observed: Option<Stopwatch>,
     is_observing: bool,
@@ -70,7 +64,7 @@ impl Stanza {
         board: &Board,
         command: &str,
     ) -> Result<Self, Error> {
-        let locks = Locks { directory: settings.lock_path.clone(), wait: std::time::Duration::ZERO };
+        let locks = Locks { directory: settings.lock_path.clone(), wait: Duration::ZERO };
         let lock = lock::acquire(&locks, &settings.stanza, lock::AGENT, 1, command).map_err(|error| {
             if error.kind() != ErrorKind::LockAcquire {
                 return error;
@@ -80,13 +74,15 @@ impl Stanza {
                 .hint("one agent is enough for all stanzas of a configuration: end the other, or name other stanzas")
         })?;
         let file = MemoryFile::new(&agent.state_directory, &settings.stanza);
-        let (memory, problem) = file.read();
+        let (mut memory, problem) = file.read();
+        // Those of an agent before this one are nobody's now.
+        memory.working.clear();
         let mut stanza = Self {
             settings,
             file,
             memory,
-            working: BTreeMap::new(),
             late: Vec::new(),
+            dropped: Vec::new(),
             repositories: RepositoriesStatus::default(),
             observed: None,
             is_observing: false,
@@ -152,7 +148,7 @@ impl Stanza {
 
     /// Whether jobs are at work.
     pub(crate) fn is_working(&self) -> bool {
-        !self.working.is_empty()
+        !self.memory.working.is_empty()
     }
 
     /// Whether the repositories are being looked at.
@@ -192,7 +188,7 @@ impl Stanza {
     }
 
     fn make_plan(&mut self, now: Timestamp) {
-        let running: BTreeSet<_> = self.working.keys().copied().collect();
+        let running: BTreeSet<_> = self.memory.working.keys().copied().collect();
         self.plan = plan::plan(now, &self.settings.schedules, &self.memory, &running);
     }
 
@@ -230,9 +226,7 @@ impl Stanza {
 
     /// Whether a stop file keeps jobs from running. What comes due meanwhile is caught up afterwards.
     fn heed_stop(&mut self) -> bool {
-        let control =
-            ControlSettings { stanza: Some(self.settings.stanza.clone()), lock_path: self.settings.lock_path.clone() };
-        let stopped = ensure_not_stopped(&control).err().filter(|error| error.kind() == ErrorKind::Stop);
+        let stopped = self.settings.stopped();
         if let Some(error) = stopped.as_ref().filter(|_| !self.is_stopped) {
             self.tell(Level::Warning, &format!("{}: jobs wait until it is started", error.full_message()));
         }
@@ -259,7 +253,8 @@ impl Stanza {
         match spawned {
             Ok(process) => {
                 self.tell(Level::Info, &format!("{what} (process {process})"));
-                self.working.insert(kind, Working { pending, started, process });
+                self.memory.working.insert(kind, Working { due: pending.due, started, process });
+                self.remember();
             }
             Err(error) => {
                 let lines = vec![format!("unable to run '{}': {error}", agent.program.display())];
@@ -270,11 +265,12 @@ impl Stanza {
 
     /// Notes that a job has ended. One that was asked to end, because the agent ends, counts as not run.
     pub(crate) fn ended(&mut self, agent: &AgentSettings, kind: Kind, ended: child::Ended, is_ending: bool) -> bool {
-        let Some(working) = self.working.remove(&kind) else { return false };
+        let Some(working) = self.memory.working.remove(&kind) else { return false };
         let child::Ended { code, lines } = ended;
-        let run = Run { due: working.pending.due, started: working.started, ended: clock::now(), code, lines };
+        let run = Run { due: working.due, started: working.started, ended: clock::now(), code, lines };
         if is_ending && !run.is_good() {
             self.tell(Level::Warning, &format!("{kind} was broken off, and is due again"));
+            self.remember();
             return false;
         }
         let is_good = run.is_good();
@@ -293,6 +289,7 @@ impl Stanza {
         self.call(agent, event, Some(kind), run.code, text);
         self.memory.note(kind, run);
         self.observed = None;
+        self.memory.looked = None;
         self.remember();
     }
 
@@ -320,7 +317,7 @@ impl Stanza {
 
     /// Asks jobs that are at work to end.
     pub(crate) fn terminate(&self) {
-        self.working.values().for_each(|working| child::terminate(working.process));
+        self.memory.working.values().for_each(|working| child::terminate(working.process));
     }
 
     /// Looks at the repositories if it is time to.
@@ -331,9 +328,11 @@ impl Stanza {
         }
     }
 
-    /// Looks at the repositories if that is needed to judge.
-    pub(crate) fn observe_if_wanted(&mut self, agent: &AgentSettings, news: &Sender<News>) {
-        if self.wants_look {
+    /// Looks at the repositories if it is time to since the last look of whichever agent.
+    pub(crate) fn observe_once(&mut self, agent: &AgentSettings, now: Timestamp, news: &Sender<News>) {
+        // The clock may have been set back since.
+        let age = self.memory.looked.and_then(|looked| Duration::try_from(now.duration_since(looked)).ok());
+        if age.is_none_or(|age| age >= agent.look_interval) || self.wants_look {
             self.look(agent, news);
         }
     }
@@ -360,21 +359,20 @@ impl Stanza {
     /// Notes what the repositories have.
     pub(crate) fn observed(&mut self, agent: &AgentSettings, repositories: RepositoriesStatus) {
         self.is_observing = false;
-        if let Some(info) = &repositories.info {
-            let newest = observe::newest_backups(info);
-            self.memory.at_work = observe::last_at_work(info);
-            if newest != self.memory.in_repositories {
-                self.memory.in_repositories = newest;
-                self.remember();
-            }
-        }
-        self.take_over();
+        self.memory.looked = repositories.asked;
         for gap in &repositories.wal_gaps {
-            if !self.repositories.wal_gaps.contains(gap) {
+            if !self.memory.wal_gaps.contains(gap) {
                 self.tell(Level::Warning, gap);
                 self.call(agent, Event::WalGap, None, None, gap.clone());
             }
         }
+        if let Some(info) = &repositories.info {
+            self.memory.at_work = observe::last_at_work(info);
+            self.memory.in_repositories = observe::newest_backups(info);
+            self.memory.wal_gaps.clone_from(&repositories.wal_gaps);
+        }
+        self.take_over();
+        self.remember();
         if repositories.info.is_some() {
             self.repositories = repositories;
         } else {
@@ -393,16 +391,16 @@ impl Stanza {
             self.tell(Level::Info, &format!("{kind} was passed over last, and no host has done it: it is due again"));
         }
         self.wants_look = false;
-        self.remember();
     }
 
     /// Finds where the schedule is not kept, and tells of what is new. Nobody is told that a backup is missing before the
     /// repositories were looked at: another host may have taken it.
     pub(crate) fn judge(&mut self, agent: &AgentSettings, now: Timestamp) {
-        let running = self.working.iter().map(|(kind, working)| (*kind, working.started)).collect();
+        let running = self.memory.working.iter().map(|(kind, working)| (*kind, working.started)).collect();
         let mut verdicts = late::verdicts(now, &self.settings.schedules, &self.memory, &running);
-        let known = std::mem::take(&mut self.late);
-        let is_known = |late: &Late| known.iter().any(|known| known.late.key() == late.key());
+        let known = self.memory.late.clone();
+        let same = |known: &ToldLate, late: &Late| (known.kind, known.reason.as_str()) == late.key();
+        let is_known = |late: &Late| known.iter().any(|known| same(known, late));
         let looked = self.repositories.asked;
         verdicts.retain(|late| match late.is_seen_since() {
             Some(since) if !is_known(late) && looked.is_none_or(|looked| looked < since) => {
@@ -411,17 +409,39 @@ impl Stanza {
             }
             _ => true,
         });
-        for late in verdicts {
-            let before = known.iter().find(|known| known.late.key() == late.key());
+        self.late.clear();
+        for late in &verdicts {
+            let before = known.iter().find(|known| same(known, late));
             let message = late.to_string();
             if before.is_none() {
                 self.tell(Level::Warning, &message);
                 self.call(agent, Event::Late, Some(late.kind()), None, message.clone());
             }
-            self.late.push(LateStatus { late, message, since: before.map_or(now, |before| before.since) });
+            self.late.push(LateStatus { late: *late, message, since: before.map_or(now, |before| before.since) });
         }
-        for gone in known.iter().filter(|known| !self.late.iter().any(|late| late.late.key() == known.late.key())) {
-            self.tell(Level::Info, &kept_again(gone.late));
+        for gone in known.iter().filter(|known| !verdicts.iter().any(|late| same(known, late))) {
+            self.tell(Level::Info, &format!("the schedule of {} is kept again", gone.kind));
+        }
+        self.memory.late = self.late.iter().map(LateStatus::told).collect();
+        if self.memory.late != known {
+            self.remember();
+        }
+    }
+
+    /// Finds WAL that was dropped here and tells of it, as long as no backup was begun after that.
+    pub(crate) fn heed_dropped(&mut self, agent: &AgentSettings) {
+        let known = dropped::read(&self.settings.lock_path, &self.settings.stanza);
+        self.dropped = still_lacking(known, self.repositories.info.as_deref());
+        for found in self.dropped.clone() {
+            let told = (found.repository, found.dropped.since);
+            if !self.memory.dropped.contains(&told) {
+                self.memory.dropped.retain(|(repository, _)| *repository != found.repository);
+                self.memory.dropped.push(told);
+                let message = found.to_string();
+                self.tell(Level::Error, &message);
+                self.call(agent, Event::WalGap, None, None, message);
+                self.remember();
+            }
         }
     }
 
@@ -434,6 +454,7 @@ impl Stanza {
             jobs: self.settings.schedules.keys().filter_map(|kind| self.job_status(*kind)).collect(),
             late: self.late.clone(),
             wal: self.wal.as_ref().and_then(WalWatch::read),
+            dropped: self.dropped.clone(),
             repositories: self.repositories.clone(),
         }
     }
@@ -441,7 +462,7 @@ impl Stanza {
     fn job_status(&self, kind: Kind) -> Option<JobStatus> {
         let (schedule, job) = (self.settings.schedules.get(&kind)?, self.memory.jobs.get(&kind)?);
         let waiting = self.plan.waiting.iter().chain(self.plan.start.iter().filter(|_| self.is_stopped));
-        let state = match (self.working.get(&kind), waiting.into_iter().find(|pending| pending.kind == kind)) {
+        let state = match (self.memory.working.get(&kind), waiting.into_iter().find(|pending| pending.kind == kind)) {
             (Some(working), _) => self.running(working),
             (None, Some(pending)) => JobState::Waiting { due: pending.due },
             (None, None) => JobState::Idle,
@@ -464,17 +485,17 @@ impl Stanza {
 
     /// How far a job is, which its lock file tells.
     fn running(&self, working: &Working) -> JobState {
-        let Working { pending, started, process } = working;
-        let holder = lock::of_process(&self.settings.lock_path, *process);
-        let (size, size_complete) = holder.as_ref().and_then(Holder::progress).unzip();
-        JobState::Running { due: pending.due, started: *started, process: *process, size, size_complete }
+        running(working, lock::of_process(&self.settings.lock_path, working.process).as_ref())
     }
+}
+
+/// What a job is doing that is at work, and holds a lock perhaps.
+pub(crate) fn running(working: &Working, holder: Option<&Holder>) -> JobState {
+    let (size, size_complete) = holder.and_then(Holder::progress).unzip();
+    let Working { due, started, process } = *working;
+    JobState::Running { due, started, process, size, size_complete }
 }
 
 fn failed(kind: Kind, how: &str, run: &Run) -> String {
     run.complaint().map_or_else(|| format!("{kind} {how}"), |line| format!("{kind} {how}: {line}"))
-}
-
-fn kept_again(late: Late) -> String {
-    format!("the schedule of {} is kept again", late.kind())
 }

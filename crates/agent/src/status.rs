@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::job::{Kind, Run};
+use crate::dropped::DroppedStatus;
+use crate::job::{Kind, Run, ToldLate};
 use crate::late::Late;
 use crate::wal::WaitingWal;
 
@@ -50,6 +51,8 @@ pub struct StanzaStatus {
     pub late: Vec<LateStatus>,
     /// WAL that waits to be archived; `None` where that can't be seen.
     pub wal: Option<WaitingWal>,
+    /// WAL that was dropped here, and that no backup makes up for yet.
+    pub dropped: Vec<DroppedStatus>,
     /// What is known of its repositories.
     pub repositories: RepositoriesStatus,
 }
@@ -138,6 +141,14 @@ pub struct LateStatus {
     pub message: String,
     /// When that was found.
     pub since: Timestamp,
+}
+
+impl LateStatus {
+    /// As it is remembered, so that it is told once.
+    pub(crate) fn told(&self) -> ToldLate {
+        let (kind, reason) = self.late.key();
+        ToldLate { kind, reason: reason.to_owned(), since: self.since }
+    }
 }
 
 /// How much a message matters.

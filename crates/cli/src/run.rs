@@ -205,7 +205,12 @@ fn end_by_force(command: Command, signal: Signal) {
 /// Logs the begin or the end of a command. That of commands whose output is what they are called for is for debugging
 /// only.
 fn frame(configuration: &Configuration, message: &str) {
-    if matches!(configuration.command(), Command::Info | Command::RepoGet | Command::RepoLs | Command::Schedule) {
+    let is_called_for_output = match configuration.command() {
+        Command::Info | Command::RepoGet | Command::RepoLs | Command::Schedule => true,
+        Command::Agent => commands::agent::prints(configuration),
+        _ => false,
+    };
+    if is_called_for_output {
         tracing::trace!("{message}");
     } else {
         tracing::info!("{message}");

@@ -179,6 +179,133 @@ fn what_is_due_runs_once_without_a_service() {
     assert!(failed.stdout.contains("1 of 1 jobs failed: incr of stanza 'demo'"), "{}", failed.report());
 }
 
+/// Whoever calls an agent by a timer is not called back once a minute for one and the same thing.
+#[test]
+fn what_was_told_once_is_not_told_by_the_next_agent_again() {
+    let site = site(&["schedule-incr=*/5 * * * * *", "agent-look-interval=1s"]);
+    let told = site.scratch.path().join("told");
+    fs::write(&told, "").unwrap();
+    fs::set_permissions(&told, Permissions::from_mode(0o666)).unwrap();
+    let hook = |event: &str| format!("hook-{event}=echo $PGARK_HOOK_EVENT $PGARK_HOOK_MESSAGE >> {}", told.display());
+    let hooks = [hook("late"), hook("wal-gap")].join("\n");
+    site.reconfigure("log-timestamp=n", &format!("log-timestamp=n\n{hooks}"));
+    let once = || site.pgark(&["agent", "--once"]).expect_success();
+    let told = || fs::read_to_string(&told).unwrap();
+    once();
+    thread::sleep(Duration::from_secs(6));
+    once();
+    assert_eq!(manifests(&site), 1);
+
+    let lost = site.archive_segment();
+    site.archive_segment();
+    fs::remove_file(site.object(&lost)).unwrap();
+    site.pgark(&["stop"]).expect_success();
+    thread::sleep(Duration::from_secs(11));
+    for _ in 0..3 {
+        once();
+        thread::sleep(Duration::from_millis(1100));
+    }
+    let lines = told();
+    assert_eq!(lines.matches("late the last good incr began at ").count(), 1, "{lines}");
+    let gap = format!("wal-gap repo1: WAL segment {lost} is missing\n");
+    assert_eq!((lines.matches(&gap).count(), lines.matches("wal-gap").count()), (1, 1), "{lines}");
+
+    // What was right again meanwhile is told anew.
+    site.pgark(&["start"]).expect_success();
+    let kept = site.pgark(&["--log-level-console=info", "agent", "--once"]).expect_success();
+    assert!(kept.stdout.contains("the schedule of incr is kept again"), "{}", kept.report());
+    site.pgark(&["stop"]).expect_success();
+    thread::sleep(Duration::from_secs(11));
+    once();
+    assert_eq!(told().matches("late the last good incr").count(), 2, "{}", told());
+}
+
+/// Would lose: knowing that WAL is lost before somebody needs it. The archive shows no gap as long as nothing comes after it.
+#[test]
+fn wal_that_is_dropped_is_an_alarm() {
+    let site = site(&["schedule-full=0 0 1 1 *", "agent-look-interval=1s", "archive-push-queue-max=2MiB"]);
+    let told = site.scratch.path().join("told");
+    fs::write(&told, "").unwrap();
+    fs::set_permissions(&told, Permissions::from_mode(0o666)).unwrap();
+    let hook = format!("hook-wal-gap=echo $PGARK_HOOK_EVENT $PGARK_HOOK_MESSAGE >> {}", told.display());
+    site.reconfigure("log-timestamp=n", &format!("log-timestamp=n\nagent-listen=none\n{hook}"));
+    site.backup(&[]);
+    let agent = Running::start(&site, "agent", &[]);
+    agent.wait_for("look after the schedule");
+    let (repository, taken) = (site.repository(), site.scratch.path().join("taken"));
+    fs::rename(&repository, &taken).unwrap();
+    let first = site.cluster.switch_wal();
+    (0..4).for_each(|_| drop(site.cluster.switch_wal()));
+    site.cluster.wait_for_log("dropped WAL file");
+    agent.wait_for("because more waited than archive-push-queue-max allows: no recovery gets past them");
+    assert!(agent.log().contains(&format!(" WAL file(s) from {first} to ")), "{}", agent.log());
+    fs::rename(&taken, &repository).unwrap();
+    wait_until("the hook to be called", || fs::read_to_string(&told).unwrap().starts_with("wal-gap repo1: "));
+    site.archive_segment();
+    drop(agent);
+
+    // Who comes after it does not tell it again.
+    let dropped = || fs::read_to_string(&told).unwrap();
+    assert_eq!(dropped().matches("were dropped").count(), 1, "{}", dropped());
+    site.pgark(&["agent", "--once"]).expect_success();
+    assert_eq!(dropped().matches("were dropped").count(), 1, "{}", dropped());
+}
+
+/// A package that is upgraded puts another file where the program was.
+#[test]
+fn jobs_are_begun_after_the_program_was_replaced_too() {
+    let site = site(&["schedule-incr=*/3 * * * * *", "agent-listen=none"]);
+    let place = site.scratch.directory("program");
+    let (program, next) = (place.join("pgark"), place.join("next"));
+    fs::copy(site.command(&[]).get_program(), &program).unwrap();
+    let log = site.scratch.path().join("agent.txt");
+    let mut command = std::process::Command::new(&program);
+    command.arg(format!("--config={}", site.configuration_file().display()));
+    command.args(["--log-level-console=info", "agent"]).stdin(Stdio::null());
+    command.stdout(fs::File::create(&log).unwrap().into_parts().0);
+    let child = pgark_testkit::as_test_user(&mut command).spawn().unwrap();
+    let agent = Running { child, log };
+    agent.wait_for("incr completed");
+    fs::copy(&program, &next).unwrap();
+    fs::rename(&next, &program).unwrap();
+    agent.signal(Signal::HUP);
+    agent.wait_for("the configuration was read again");
+    let good = agent.log().matches("incr completed").count();
+    wait_until("a job to end", || {
+        agent.log().matches("incr completed").count() > good || agent.log().contains("ERROR")
+    });
+    assert!(!agent.log().contains("ERROR"), "{}", agent.log());
+}
+
+#[test]
+fn the_schedule_tells_of_what_is_at_work_and_of_what_keeps_it_from_beginning() {
+    let site = site(&["schedule-incr=*/30 * * * * *", "agent-listen=none"]);
+    site.reconfigure("[demo]", "[demo:backup]\narchive-timeout=30s\n[demo]");
+    site.cluster.configure("archive_command", "false archive-push");
+    site.cluster.reload();
+    let agent = Running::start(&site, "agent", &[]);
+    agent.wait_for("begin incr");
+    let shown = |wanted: &str| site.pgark(&["schedule"]).expect_success().stdout.contains(wanted);
+    wait_until("the backup to be shown", || shown("        running: since "));
+    site.pgark(&["stop"]).expect_success();
+    assert!(shown("    stopped: jobs wait until 'pgark start'\n"));
+    // What an agent has begun that is gone ends too, and is not taken to run for ever.
+    drop(agent);
+    site.pgark(&["stop", "--force"]).expect_success();
+    wait_until("the backup to be gone", || !shown("        running: since "));
+}
+
+#[test]
+fn options_of_the_agent_in_the_section_of_a_stanza_are_not_passed_over_in_silence() {
+    let site = site(&["schedule-incr=0 0 1 1 *"]);
+    site.reconfigure("[demo]", "[demo]\nagent-listen=none");
+    let all = run(&mut site.command(&["agent", "--print-unit"])).expect_success();
+    let warning = "option 'agent-listen' in section [demo] is passed over: one agent looks after all stanzas";
+    assert!(all.stderr.contains(warning) && !all.stdout.contains("WARN"), "{}", all.report());
+    let one = site.pgark(&["agent", "--print-unit"]).expect_success();
+    assert!(one.stderr.is_empty(), "{}", one.report());
+}
+
 #[test]
 fn a_schedule_that_makes_no_sense_is_refused() {
     let site = Site::builder(&Server::get(17)).global("schedule-full=0 0 30 2 *").create();
@@ -325,7 +452,10 @@ fn systemd_is_told_how_the_agent_is() {
 #[test]
 fn units_and_lines_of_a_crontab_are_printed() {
     let site = site(&["schedule-full=30 2 * * 0", "schedule-time-zone=Europe/Berlin"]);
-    let unit = site.pgark(&["agent", "--print-unit"]).expect_success();
+    // It is written to a file: there is nothing else in it, whatever is logged.
+    let unit = site.pgark(&["--log-level-console=info", "agent", "--print-unit"]).expect_success();
+    assert!(unit.stdout.starts_with("# /etc/systemd/system/pgark-agent.service\n"), "{}", unit.report());
+    assert!(!unit.stdout.contains("P00"), "{}", unit.report());
     for line in ["Type=notify", "WatchdogSec=60", "ExecReload=/bin/kill -HUP $MAINPID", "KillMode=mixed"] {
         assert!(unit.stdout.lines().any(|found| found == line), "{}", unit.report());
     }

@@ -70,20 +70,25 @@ fn a_bar_shows_on_a_terminal_alone_and_tears_no_line() {
     assert_eq!(fs::read_to_string(file).unwrap(), "");
 }
 
-/// Would lose: seeing that a verify of several repositories gets on, and with which of them.
-#[test]
-fn each_repository_that_is_verified_has_its_bar() {
-    let s3 = S3Server::start();
+/// A site with so many repositories in a bucket.
+fn in_bucket(s3: &S3Server, repositories: usize) -> Site {
     let credentials = s3.credentials();
-    let mut builder = Site::builder(&Server::get(17)).repositories(2);
-    for repo in ["repo1", "repo2"] {
+    let mut builder = Site::builder(&Server::get(17)).repositories(repositories);
+    for repo in (1..=repositories).map(|key| format!("repo{key}")) {
         builder = builder
             .global(&format!("{repo}-type=s3\n{repo}-s3-uri-style=path"))
             .global(&format!("{repo}-s3-bucket={}\n{repo}-s3-region={}", S3Server::BUCKET, s3.region()))
             .global(&format!("{repo}-s3-endpoint={}", s3.url()))
             .global(&format!("{repo}-s3-key={}\n{repo}-s3-key-secret={}", credentials.access_key, credentials.secret));
     }
-    let site = builder.start();
+    builder.start()
+}
+
+/// Would lose: seeing that a verify of several repositories gets on, and with which of them.
+#[test]
+fn each_repository_that_is_verified_has_its_bar() {
+    let s3 = S3Server::start();
+    let site = in_bucket(&s3, 2);
     site.backup(&["--repo=1"]);
     site.backup(&["--repo=2"]);
     let arguments = ["--network-limit=2MiB", "--log-level-console=info", "verify"];
@@ -92,6 +97,30 @@ fn each_repository_that_is_verified_has_its_bar() {
         assert!(shown.stdout.contains(bar), "{bar}: {}", shown.report());
     }
     assert!(log_lines(&shown).iter().any(|line| line.contains("repo2: 1 backups need ")), "{}", shown.report());
+}
+
+/// Would lose: seeing on the page of the agent how far a verify is; and backups, if a verify kept them off for that.
+#[test]
+fn a_verify_tells_in_its_lock_file_and_keeps_nobody_off() {
+    let s3 = S3Server::start();
+    let site = in_bucket(&s3, 1);
+    site.backup(&[]);
+    let stanza = format!("--stanza={STANZA}");
+    let mut verify = site.command(&[&stanza, "--network-limit=256KiB", "verify"]);
+    let mut verifying = verify.stdout(Stdio::null()).spawn().unwrap();
+    let file = site.scratch.path().join(format!("lock/{STANZA}-verify-1.lock"));
+    wait_until("the lock file to tell how far the verify is", || {
+        let told: Option<serde_json::Value> = fs::read(&file).ok().and_then(|told| serde_json::from_slice(&told).ok());
+        told.is_some_and(|told| told["cmd"] == "verify" && told["szCplt"].as_u64() > Some(0))
+    });
+    site.pgark(&["--quick", "verify"]).expect_success();
+    site.pgark(&["backup"]).expect_success();
+    assert_eq!(verifying.try_wait().unwrap(), None, "it is at work still");
+    site.pgark(&["--force", "stop"]).expect_success();
+    assert_eq!(verifying.wait().unwrap().code(), Some(63));
+    site.pgark(&["start"]).expect_success();
+    // Nor is it a failure where no lock file can be written.
+    site.pgark(&["--lock-path=/proc/none", "verify"]).expect_success();
 }
 
 #[test]

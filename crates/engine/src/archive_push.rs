@@ -15,8 +15,9 @@ use pgark_postgres::wal::segment::{SegmentAnalysis, analyse};
 use pgark_repository::StanzaName;
 use pgark_repository::container::WriteOptions;
 use pgark_repository::wal::{SentSegment, Stored, WalDocument};
-use pgark_system::{memory, termination};
+use pgark_system::{clock, memory, termination};
 
+use crate::dropped;
 use crate::error::{Error, ErrorKind, Result};
 use crate::size::human_size;
 use crate::stanza::{Identity, OpenRepository, RepositorySettings, Stanza};
@@ -38,6 +39,8 @@ pub struct ArchivePushSettings {
     pub data_directory: Option<PathBuf>,
     /// Bytes of WAL that may wait before it is dropped; it never is if `None`.
     pub queue_max: Option<u64>,
+    /// Where word is left of WAL that is dropped.
+    pub lock_path: PathBuf,
     /// How it is pushed, and where.
     pub push: PushSettings,
 }
@@ -98,7 +101,10 @@ pub fn run(settings: &ArchivePushSettings) -> Result<()> {
     if let Some(queue_max) = settings.queue_max
         && waiting_bytes(&path)? > queue_max
     {
-        tracing::warn!("{}", drop_warning(name_of(&path)?, queue_max, ""));
+        let name = name_of(&path)?;
+        tracing::warn!("{}", drop_warning(name, queue_max, ""));
+        let keys = settings.push.repositories.iter().map(|repository| repository.key).collect();
+        dropped::note(&settings.lock_path, &settings.push.stanza, name, &keys, clock::now());
         return Ok(());
     }
     let settings = &settings.push;

@@ -11,6 +11,7 @@ pub mod backup;
 pub mod check;
 pub mod control;
 mod coverage;
+pub mod dropped;
 mod error;
 pub mod expire;
 pub mod info;

@@ -221,12 +221,15 @@ pub(crate) fn path(lock_path: &Path, stanza: &StanzaName, kind: &str, repository
     lock_path.join(format!("{stanza}-{kind}-{repository}.lock"))
 }
 
+/// The permission bits of the directory of lock files.
+pub(crate) const DIRECTORY_MODE: u32 = 0o770;
+
 /// Makes the directory of lock files where it is missing.
 ///
 /// # Errors
 /// [`ErrorKind::PathCreate`]
 pub(crate) fn create_directory(lock_path: &Path) -> Result<()> {
-    durable::create_directory_all(lock_path, 0o770).map_err(|error| {
+    durable::create_directory_all(lock_path, DIRECTORY_MODE).map_err(|error| {
         Error::new(ErrorKind::PathCreate, error.to_string()).hint("set lock-path to a directory that can be written")
     })
 }

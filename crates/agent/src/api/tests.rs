@@ -2,6 +2,7 @@ use serde_json::{Map, Value};
 
 use super::*;
 use crate::digest::tests::info;
+use crate::dropped::tests::dropped;
 use crate::health::tests::{job, now, well};
 use crate::job::Kind;
 use crate::late::Late;
@@ -95,6 +96,7 @@ fn everything() -> Value {
     ];
     stanzas[0].late =
         lates.into_iter().map(|late| LateStatus { late, message: late.to_string(), since: now() }).collect();
+    stanzas[0].dropped = vec![dropped()];
     stanzas[1].wal = None;
     stanzas[1].jobs[0].last = None;
     stanzas[2].repositories = crate::status::RepositoriesStatus { error: Some("no".to_owned()), ..Default::default() };

@@ -52,6 +52,7 @@ pub(crate) fn well() -> (StanzaStatus, Vec<RepositoryDigest>) {
         jobs: vec![job(Kind::Incr, 0, 0)],
         late: Vec::new(),
         wal: Some(WaitingWal::default()),
+        dropped: Vec::new(),
         repositories,
     };
     (stanza, digests)

@@ -1,5 +1,6 @@
 use super::*;
 use crate::digest::tests::info;
+use crate::dropped::tests::dropped;
 use crate::health::tests::{job, now, well};
 use crate::status::{Board, LateStatus};
 
@@ -16,6 +17,7 @@ fn samples() -> String {
         JobState::Running { due: now(), started: now(), process: 7, size: Some(200), size_complete: Some(50) };
     let late = Late::Overrun { kind: job::Kind::Verify, seconds: 100, interval_seconds: 60, running: true };
     other.late = vec![LateStatus { late, message: late.to_string(), since: now() }];
+    other.dropped = vec![dropped()];
     board.change(|status| status.stanzas = vec![stanza, other]);
     render(&board.read(), now())
 }
@@ -36,6 +38,8 @@ fn all_that_is_known_is_there() {
         "pgark_recovery_window_end_timestamp_seconds{stanza=\"main\",repo=\"1\"} 1795320000",
         "pgark_wal_gaps{stanza=\"main\",repo=\"1\"} 0",
         "pgark_wal_missing_segments{stanza=\"other\",repo=\"1\"} 2",
+        "pgark_wal_dropped_files{stanza=\"main\",repo=\"1\"} 0",
+        "pgark_wal_dropped_files{stanza=\"other\",repo=\"2\"} 3",
         "pgark_backups{stanza=\"main\",repo=\"1\",type=\"diff\"} 0",
         "pgark_backup_last_end_timestamp_seconds{stanza=\"main\",repo=\"1\",type=\"full\"} 1795314800",
         "pgark_backup_last_duration_seconds{stanza=\"main\",repo=\"1\",type=\"incr\"} 10",

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use pgark_agent::{Agent, AgentSettings, Board, Event, Hook, Hooks, Kind, Schedule, StanzaSettings};
-use pgark_config::{Command, Configuration, option};
+use pgark_config::{Address, Command, Configuration, Source, option};
 use pgark_engine::{Error, ErrorKind};
 use pgark_system::clock;
 
@@ -28,22 +28,31 @@ pub(super) const SCHEDULES: [(Kind, &option::Definition); 5] = [
     (Kind::Verify, &option::SCHEDULE_VERIFY),
 ];
 
+/// What makes a text of the settings.
+type Print = fn(&AgentSettings, &Configuration) -> String;
+
+/// What the agent prints instead of keeping the schedule, where it is asked to.
+const PRINTED: [(&option::Definition, Print); 3] = [
+    (&option::PRINT_UNIT, printed::unit),
+    (&option::PRINT_TIMER, printed::timer),
+    (&option::PRINT_CRON, printed::cron),
+];
+
+/// Whether the agent is called for what it prints.
+pub(crate) fn prints(configuration: &Configuration) -> bool {
+    PRINTED.iter().any(|(option, _)| configuration.boolean(*option))
+}
+
 /// Keeps the schedule.
 pub(crate) fn run(program: &Program, configuration: &Configuration) -> Result<()> {
     let settings = agent_settings(program, configuration)?;
-    let wants = |option: &'static option::Definition| configuration.boolean(option);
-    if wants(&option::PRINT_UNIT) || wants(&option::PRINT_TIMER) || wants(&option::PRINT_CRON) {
-        let text = [
-            (&option::PRINT_UNIT, printed::unit as fn(&AgentSettings, &Configuration) -> String),
-            (&option::PRINT_TIMER, printed::timer),
-            (&option::PRINT_CRON, printed::cron),
-        ];
-        let texts: Vec<_> =
-            text.iter().filter(|(option, _)| wants(option)).map(|(_, print)| print(&settings, configuration)).collect();
+    if prints(configuration) {
+        let wanted = PRINTED.iter().filter(|(option, _)| configuration.boolean(*option));
+        let texts: Vec<_> = wanted.map(|(_, print)| print(&settings, configuration)).collect();
         return output::print(&texts.join("\n"));
     }
     let board = Board::new(PROGRAM, &settings.host, clock::now());
-    if wants(&option::ONCE) {
+    if configuration.boolean(&option::ONCE) {
         return Ok(Agent::new(settings, board, "agent --once")?.run_once()?);
     }
     let mut agent = Agent::new(settings, board, "agent")?;
@@ -68,6 +77,7 @@ pub(super) fn agent_settings(program: &Program, configuration: &Configuration) -
     } else {
         for stanza in configuration.stanzas() {
             let its_own = program.load_for_stanza(stanza)?;
+            warn_of_passed_over(configuration, &its_own);
             found.push(stanza_settings(&its_own).map_err(|failure| failure.of(&format!("stanza '{stanza}'")))?);
         }
     }
@@ -93,6 +103,31 @@ pub(super) fn agent_settings(program: &Program, configuration: &Configuration) -
         serve: serving::settings(configuration)?,
         stanzas: found,
     })
+}
+
+/// Options that are the agent's, not those of a stanza that it looks after.
+const OF_AGENT: [&option::Definition; 5] = [
+    &option::AGENT_LISTEN,
+    &option::AGENT_TLS_CERT_FILE,
+    &option::AGENT_TLS_KEY_FILE,
+    &option::AGENT_TOKEN_FILE,
+    &option::AGENT_LOOK_INTERVAL,
+];
+
+/// Warns of options that hold for the whole agent, where a stanza's section has them and the agent is of all stanzas.
+fn warn_of_passed_over(configuration: &Configuration, of_stanza: &Configuration) {
+    for option in OF_AGENT.into_iter().filter(|option| configuration.takes(*option)) {
+        match of_stanza.source(option) {
+            Source::File { section, .. } if of_stanza.source(option) != configuration.source(option) => {
+                tracing::warn!(
+                    "option '{}' in section [{section}] is passed over: one agent looks after all stanzas\n\
+                     HINT: set it in [global], or run the agent with --stanza={section}",
+                    Address::from(option)
+                );
+            }
+            _ => {}
+        }
+    }
 }
 
 fn state_directory(configuration: &Configuration) -> PathBuf {

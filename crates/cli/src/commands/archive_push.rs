@@ -37,6 +37,7 @@ pub(crate) fn run(configuration: &Configuration) -> Result<()> {
         file: PathBuf::from(file),
         data_directory: settings::optional_data_directory(configuration),
         queue_max,
+        lock_path: settings::lock_path(configuration),
         push,
     };
     if !configuration.boolean(&option::ARCHIVE_ASYNC) {

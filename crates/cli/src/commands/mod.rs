@@ -1,6 +1,6 @@
 //! The commands: each goes from the configuration to the engine's settings, and from the engine's report to output.
 
-mod agent;
+pub(crate) mod agent;
 mod annotate;
 mod archive_get;
 mod archive_push;

@@ -21,6 +21,7 @@ use self::file::LogFile;
 use self::json::Whose;
 pub(crate) use self::line::Level;
 use self::line::{Colours, Stamp, line, short_line};
+use crate::commands::agent;
 use crate::{output, progress};
 
 /// What the targets of pgark's own events begin with: the names of its crates.
@@ -73,9 +74,13 @@ pub(crate) fn start(configuration: &Configuration) {
     let format = Format::from_option(configuration.text(&option::LOG_FORMAT));
     let (file, problem) = open_file(configuration, format);
     is_of(configuration);
+    let (console, standard_error) =
+        (level(configuration, &option::LOG_LEVEL_CONSOLE), level(configuration, &option::LOG_LEVEL_STDERR));
+    // What is printed there goes into a file of somebody else's, where no line of a log belongs.
+    let is_printing = prints(configuration);
     let logger = Logger {
-        console: level(configuration, &option::LOG_LEVEL_CONSOLE),
-        standard_error: level(configuration, &option::LOG_LEVEL_STDERR),
+        console: if is_printing { Level::Off } else { console },
+        standard_error: if is_printing { standard_error.max(console) } else { standard_error },
         file_level: if file.is_some() { level(configuration, &option::LOG_LEVEL_FILE) } else { Level::Off },
         file: file.map(Mutex::new),
         format,
@@ -95,21 +100,27 @@ fn level(configuration: &Configuration, option: &option::Definition) -> Level {
     Level::from_option(configuration.text(option))
 }
 
+/// Whether the agent only prints what others are to read.
+fn prints(configuration: &Configuration) -> bool {
+    configuration.command() == Command::Agent && agent::prints(configuration)
+}
+
 /// Opens the log file of a command that has one, or says why it can't be opened.
 fn open_file(configuration: &Configuration, format: Format) -> (Option<LogFile>, Option<String>) {
     let command = configuration.command();
     let is_logged = configuration.role() == Role::Async
-        || !matches!(
-            command,
-            Command::Annotate
-                | Command::ArchiveGet
-                | Command::ArchivePush
-                | Command::Check
-                | Command::Info
-                | Command::RepoGet
-                | Command::RepoLs
-                | Command::Schedule
-        );
+        || !prints(configuration)
+            && !matches!(
+                command,
+                Command::Annotate
+                    | Command::ArchiveGet
+                    | Command::ArchivePush
+                    | Command::Check
+                    | Command::Info
+                    | Command::RepoGet
+                    | Command::RepoLs
+                    | Command::Schedule
+            );
     if !is_logged || level(configuration, &option::LOG_LEVEL_FILE) == Level::Off {
         return (None, None);
     }

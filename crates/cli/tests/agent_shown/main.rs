@@ -191,7 +191,7 @@ fn the_page_shows_the_stanza_in_a_browser() {
     let findings = text(&mut browser, ".findings");
     assert!(findings.contains("repo1: the last backup (incr) ended "), "{findings}");
     assert!(findings.contains("every moment can be reached from "), "{findings}");
-    let running = browser.evaluate("document.body.innerText.includes('Nothing is running.')");
+    let running = browser.evaluate("document.body.innerText.includes('No job is at work.')");
     assert_eq!(running, true);
     assert!(text(&mut browser, "#messages").contains("look after the schedule: "));
 

@@ -81,7 +81,8 @@ fn a_model_is_loaded_from_the_restored_cache() {
     // All is lost: the cluster with its cache comes back, and another cache beside it from the first backup.
     shell(&home, "chmod -R u+rwx . && rm -rf hub");
     assert!(!home.join("hub").exists());
-    let directory = site.restore("restored", &["--delta"]);
+    let to_its_place = format!("--sidecar-models-path={}", home.display());
+    let directory = site.restore("restored", &["--delta", &to_its_place]);
     assert_eq!(answers(&home, None), second, "loaded offline from what backup {label} has");
     let mut cluster = Cluster::adopt(&server, &directory);
     cluster.start();

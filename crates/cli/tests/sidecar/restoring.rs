@@ -112,6 +112,16 @@ fn files_that_are_there_stay_unless_the_user_says_otherwise() {
     ];
     site.pgark(&arguments.each_ref().map(String::as_str)).expect_code(40);
     assert!(!directory.exists());
+    // A copy beside a cluster does not make the sidecar of that one what it was, unless its place is given.
+    let original = cache(&site);
+    shell(&original, "printf newer > newer");
+    for how in ["--delta", "--force"] {
+        let refused = site.pgark(&[&arguments[0], how, "restore"]).expect_code(40);
+        let hint = "give --sidecar-models-path, too, if this is what you intended";
+        assert!(refused.report().contains(hint), "{}", refused.report());
+    }
+    assert_eq!(shell(&original, "cat newer && rm newer"), "newer");
+    assert!(!directory.exists());
 
     restore_alone(&site, &place, &["--force"]).expect_success();
     assert_eq!(list(&place), before);

@@ -54,7 +54,7 @@ options! {
         => secret().of(&[Agent]);
 
     HOOK_WAL_GAP, "hook-wal-gap", "what is called when WAL is missing in the archive",
-        "As hook-success. It is called once for each gap."
+        "As hook-success. It is called once for each gap, and when WAL was dropped because of archive-push-queue-max."
         => secret().of(&[Agent]);
 
     HOOK_TIMEOUT, "hook-timeout", "how long a hook may take",

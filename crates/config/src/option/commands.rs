@@ -86,6 +86,7 @@ pub(super) const LOCKING: &[Command] = &[
     StanzaUpgrade,
     Start,
     Stop,
+    Verify,
 ];
 
 /// Every command that keeps others off a stanza while it works.

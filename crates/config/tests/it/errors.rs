@@ -25,7 +25,7 @@ fn command_lines_that_are_refused() {
         "check --repo=1",
         "version --config=/x",
         "help --config=/x",
-        "verify --lock-path=/x",
+        "repo-ls --lock-path=/x",
         "info --start-fast",
         "info --repo=5",
         "info --stanza=a/b",

@@ -1,5 +1,6 @@
 //! What is to be restored and how, and what came of it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -112,6 +113,9 @@ pub struct RestoreSettings {
     pub sidecars: SidecarChoice,
     /// Where sidecars go; one that is not among these goes to where it was.
     pub sidecar_places: Vec<SidecarSettings>,
+    /// The sidecars that may be restored over what is there; all of them if `None`. What is in the places of the others may be
+    /// in use by another cluster.
+    pub sidecars_replaced: Option<BTreeSet<String>>,
     /// Whether what is in the data directory already is used where it is right.
     pub delta: bool,
     /// Whether files in the data directory are replaced.

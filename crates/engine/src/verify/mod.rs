@@ -16,6 +16,7 @@ mod work;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub use self::report::{
 use self::wal::{RowCheck, WalChecks};
 use self::work::{Pace, Unit};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::{self, Following, Lock, Locks};
 use crate::parallel;
 use crate::progress::{self, Board, Unit as Measure};
 use crate::stanza::{RepositorySettings, Stanza};
@@ -59,6 +61,8 @@ pub struct VerifySettings {
     pub max_duration: Option<Duration>,
     /// Where it is shown how far it is.
     pub board: Board,
+    /// Where lock files are, one of which tells the same to other processes.
+    pub lock_path: PathBuf,
     /// How many objects are looked at at once.
     pub workers: usize,
     /// The program, as what it writes is marked with.
@@ -111,6 +115,7 @@ fn verify(settings: &VerifySettings, repository: &RepositorySettings, pace: &Pac
     let began = clock::now();
     let progress = settings.board.begin("verify", repository.key, Measure::Bytes);
     progress.note("listing what there is");
+    let _following = follow(settings, repository.key, &progress);
     let mut inventory = inventory::take(&stanza, settings.set.as_ref())?;
     if let Some(set) = settings.set.as_ref().filter(|_| inventory.backups.is_empty()) {
         return Err(Error::new(ErrorKind::BackupSetInvalid, format!("backup set {set} is not valid"))
@@ -140,6 +145,19 @@ fn verify(settings: &VerifySettings, repository: &RepositorySettings, pace: &Pac
         write_record(settings, &stanza, &inventory, found.known, &records);
     }
     Ok(report)
+}
+
+/// Has a lock file tell that it is at work, and how far. It keeps nobody off: whoever finds the file held, by another verify, or
+/// can't write it goes on without.
+fn follow(settings: &VerifySettings, key: u32, progress: &progress::Work) -> Option<(Following, Lock)> {
+    let locks = Locks { directory: settings.lock_path.clone(), wait: Duration::ZERO };
+    match lock::acquire(&locks, &settings.stanza, "verify", key, "verify") {
+        Ok(lock) => Some((lock.follow(progress.progress()), lock)),
+        Err(error) => {
+            tracing::debug!("no lock file tells how far it is: {}", error.full_message());
+            None
+        }
+    }
 }
 
 fn read_records(stanza: &Stanza<'_>) -> Result<(Checked, Vec<ulid::Ulid>)> {

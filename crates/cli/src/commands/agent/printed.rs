@@ -1,5 +1,6 @@
 //! Units of systemd and lines of a crontab, for whoever sets up the schedule.
 
+use jiff::tz::TimeZone;
 use pgark_agent::{AgentSettings, Kind};
 use pgark_config::Configuration;
 
@@ -8,8 +9,13 @@ fn head(file: &str) -> String {
     format!("# {file}\n# Written by {}.\n\n", crate::run::PROGRAM)
 }
 
-/// The command line of the agent, as systemd and a shell understand it.
-fn agent_command(settings: &AgentSettings, configuration: &Configuration, own: &str) -> String {
+/// The command line of the agent, each of its words as whoever runs it understands it.
+fn agent_command(
+    settings: &AgentSettings,
+    configuration: &Configuration,
+    own: &str,
+    quoted: fn(&str) -> String,
+) -> String {
     let program = settings.program.display().to_string();
     let options = configuration.command_line_options(configuration.command());
     let options = options.into_iter().filter(|option| !option.starts_with("--print-") && option != "--once");
@@ -17,10 +23,25 @@ fn agent_command(settings: &AgentSettings, configuration: &Configuration, own: &
     format!("{} agent{own}", words.join(" "))
 }
 
-/// A word as systemd and a shell understand it.
-fn quoted(word: &str) -> String {
+/// Whether a word means itself wherever it stands.
+fn is_plain(word: &str) -> bool {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-=:,@+".contains(letter);
-    if word.chars().all(is_plain) { word.to_owned() } else { format!("\"{}\"", word.replace('"', "\\\"")) }
+    !word.is_empty() && word.chars().all(is_plain)
+}
+
+/// A word as systemd understands it, which puts values in the place of what begins with a dollar or a percent sign.
+fn quoted_for_systemd(word: &str) -> String {
+    if is_plain(word) {
+        return word.to_owned();
+    }
+    let escapes = [('\\', "\\\\"), ('"', "\\\""), ('$', "$$"), ('%', "%%")];
+    let escaped = escapes.iter().fold(word.to_owned(), |word, (letter, escape)| word.replace(*letter, escape));
+    format!("\"{escaped}\"")
+}
+
+/// A word as a shell understands it that cron runs, to which a percent sign is a line's end.
+fn quoted_for_cron(word: &str) -> String {
+    if is_plain(word) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''").replace('%', "\\%")) }
 }
 
 /// The user that runs this, who is most likely to run the agent.
@@ -34,7 +55,7 @@ fn user() -> String {
 /// A service that keeps the schedule.
 pub(super) fn unit(settings: &AgentSettings, configuration: &Configuration) -> String {
     let (head, user) = (head("/etc/systemd/system/pgark-agent.service"), user());
-    let command = agent_command(settings, configuration, "");
+    let command = agent_command(settings, configuration, "", quoted_for_systemd);
     format!(
         "{head}[Unit]\n\
          Description=pgark agent: keeps the schedule of PostgreSQL backups\n\
@@ -66,7 +87,7 @@ pub(super) fn unit(settings: &AgentSettings, configuration: &Configuration) -> S
 pub(super) fn timer(settings: &AgentSettings, configuration: &Configuration) -> String {
     let (timer, service) =
         (head("/etc/systemd/system/pgark-agent-once.timer"), head("/etc/systemd/system/pgark-agent-once.service"));
-    let (user, command) = (user(), agent_command(settings, configuration, " --once"));
+    let (user, command) = (user(), agent_command(settings, configuration, " --once", quoted_for_systemd));
     format!(
         "{timer}[Unit]\n\
          Description=Runs what is due in the schedule of PostgreSQL backups\n\
@@ -96,6 +117,8 @@ pub(super) fn timer(settings: &AgentSettings, configuration: &Configuration) -> 
 pub(super) fn cron(settings: &AgentSettings, configuration: &Configuration) -> String {
     let mut lines = Vec::new();
     let mut is_all = true;
+    // cron means the host's time unless it is told another.
+    let mut zone = TimeZone::system();
     for stanza in &settings.stanzas {
         for (kind, schedule) in &stanza.schedules {
             let text = schedule.to_string();
@@ -103,17 +126,22 @@ pub(super) fn cron(settings: &AgentSettings, configuration: &Configuration) -> S
                 is_all = false;
                 continue;
             }
-            if let Some(zone) = schedule.zone().iana_name() {
-                lines.push(format!("CRON_TZ={zone}"));
+            if *schedule.zone() != zone
+                && let Some(name) = schedule.zone().iana_name()
+            {
+                lines.push(
+                    "# Not every cron knows this: Debian's does not, and takes the times for the host's.".to_owned(),
+                );
+                lines.push(format!("CRON_TZ={name}"));
+                zone = schedule.zone().clone();
             }
             lines.push(format!("{text} {}", job_command(settings, stanza, *kind)));
         }
     }
-    lines.dedup();
     if !is_all {
         lines.clear();
         lines.push("# cron does not know all expressions of this schedule: the agent does".to_owned());
-        lines.push(format!("* * * * * {}", agent_command(settings, configuration, " --once")));
+        lines.push(format!("* * * * * {}", agent_command(settings, configuration, " --once", quoted_for_cron)));
     }
     format!("{}{}\n", head(&format!("crontab of {}", user())), lines.join("\n"))
 }
@@ -122,8 +150,7 @@ fn job_command(settings: &AgentSettings, stanza: &pgark_agent::StanzaSettings, k
     let arguments = stanza.commands.get(&kind).into_iter().flatten().map(|argument| argument.to_string_lossy());
     let words: Vec<_> = std::iter::once(settings.program.to_string_lossy())
         .chain(arguments)
-        // A percent sign is a line's end to cron.
-        .map(|word| quoted(&word).replace('%', "\\%"))
+        .map(|word| quoted_for_cron(&word))
         .collect();
     words.join(" ")
 }
@@ -153,8 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn a_word_with_a_blank_is_quoted() {
-        assert_eq!(quoted("--config=/etc/pgark/pgark.conf"), "--config=/etc/pgark/pgark.conf");
-        assert_eq!(quoted("--config=/my files/it"), "\"--config=/my files/it\"");
+    fn words_mean_themselves_to_whoever_runs_them() {
+        for plain in ["--config=/etc/pgark/pgark.conf", "--lock-wait=1h"] {
+            assert_eq!((quoted_for_systemd(plain), quoted_for_cron(plain)), (plain.to_owned(), plain.to_owned()));
+        }
+        let odd = r#"--config=/my $HOME/100%/it's "\"#;
+        assert_eq!(quoted_for_systemd(odd), r#""--config=/my $$HOME/100%%/it's \"\\""#);
+        assert_eq!(quoted_for_cron(odd), r#"'--config=/my $HOME/100\%/it'\''s "\'"#);
     }
 }

@@ -3,7 +3,9 @@
 mod command;
 mod time;
 
-use pgark_config::{Configuration, Source, option};
+use std::collections::BTreeSet;
+
+use pgark_config::{Address, Configuration, Source, option};
 use pgark_engine::progress::Board;
 use pgark_engine::restore::{self, DatabaseChoice, Relocation, RestoreSettings, RestoreTarget, SidecarChoice};
 use pgark_engine::{Error, ErrorKind};
@@ -49,6 +51,7 @@ fn restore_settings(configuration: &Configuration, board: &Board) -> Result<Rest
         },
         sidecars: sidecar_choice(configuration)?,
         sidecar_places: settings::sidecars(configuration),
+        sidecars_replaced: sidecars_replaced(configuration),
         delta: configuration.boolean(&option::DELTA),
         force: configuration.boolean(&option::RESTORE_FORCE),
         workers: settings::workers(configuration),
@@ -135,6 +138,17 @@ fn sidecar_choice(configuration: &Configuration) -> Result<SidecarChoice> {
         None if are_wanted => Ok(SidecarChoice::All),
         None => Ok(SidecarChoice::None),
     }
+}
+
+/// The sidecars that may be restored over what is there. Where the command line says where the cluster goes, it has to say so of
+/// them, too: it may be a copy beside the cluster that uses them.
+fn sidecars_replaced(configuration: &Configuration) -> Option<BTreeSet<String>> {
+    let is_given = |option: Address| *configuration.source(option) == Source::CommandLine;
+    let is_copy = is_given(option::PG_PATH.at(1)) && configuration.optional_text(&option::SIDECAR_ONLY).is_none();
+    is_copy.then(|| {
+        let names = configuration.sidecar_names().iter();
+        names.filter(|name| is_given(option::SIDECAR_PATH.of_sidecar(**name))).map(ToString::to_string).collect()
+    })
 }
 
 fn timeline(configuration: &Configuration) -> Result<Option<TargetTimeline>> {

@@ -43,6 +43,7 @@ fn verify_settings(configuration: &Configuration, board: &Board) -> Result<Verif
         quick: configuration.boolean(&option::QUICK),
         max_duration: configuration.optional_duration(&option::MAX_DURATION),
         board: board.clone(),
+        lock_path: settings::lock_path(configuration),
         workers: settings::workers(configuration),
         program: PROGRAM,
     };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use pgark_postgres::wal::name::WalFileName;
-use pgark_system::clock::Stopwatch;
+use pgark_system::clock::{self, Stopwatch};
 use pgark_system::termination;
 
 use super::super::spool::{Settled, Source, Spool, Trouble};
@@ -17,6 +17,7 @@ use super::super::{AsyncSettings, PUSH_LOCK, acquire, places, spool_error};
 use super::queue::{Job, Outcome, Queue};
 use crate::archive_push::{self, PushSettings, WalFile, combine, drop_warning, ready_files};
 use crate::control::{ControlSettings, ensure_not_stopped};
+use crate::dropped;
 use crate::error::{Error, ErrorKind, Result};
 use crate::parallel::Pool;
 use crate::stanza::{OpenRepository, RepositorySettings};
@@ -340,11 +341,14 @@ impl Course<'_> {
     fn drop_excess(&mut self) -> Result<()> {
         let Some(limit) = self.settings.queue_max else { return Ok(()) };
         for (name, lanes) in self.queue.drop_excess(limit) {
-            let keys: Vec<_> = lanes.iter().map(|lane| format!("repo{}", self.key(*lane))).collect();
+            let keys: BTreeSet<_> = lanes.iter().map(|lane| self.key(*lane)).collect();
+            let names: Vec<_> = keys.iter().map(|key| format!("repo{key}")).collect();
             let whose =
-                if lanes.len() == self.places.len() { String::new() } else { format!(" for {}", keys.join(", ")) };
+                if lanes.len() == self.places.len() { String::new() } else { format!(" for {}", names.join(", ")) };
             let warning = drop_warning(name, limit, &whose);
             tracing::warn!("{warning}");
+            let BackgroundSettings { push, shared, .. } = self.settings;
+            dropped::note(&shared.lock_path, &push.stanza, name, &keys, clock::now());
             if let Some(word) = self.words.get_mut(&name) {
                 word.warnings.push(warning);
             }

@@ -120,17 +120,25 @@ fn plan_one(
         let message = format!("shares files with {} '{}'", other.what, other.path.display());
         return Err(wanted.error(ErrorKind::OptionInvalidValue, message).hint(elsewhere));
     }
+    let may_replace = settings.sidecars_replaced.as_ref().is_none_or(|names| names.contains(name));
     let mode = match (settings.delta, settings.force) {
-        (true, _) => Mode::Delta,
-        (false, true) => Mode::Replace,
-        (false, false) => Mode::Empty,
+        (true, _) if may_replace => Mode::Delta,
+        (false, true) if may_replace => Mode::Replace,
+        _ => Mode::Empty,
     };
     if mode == Mode::Empty && !is_free(&directory)? {
         let message =
             format!("unable to restore sidecar '{name}' to path '{}' because it contains files", directory.display());
-        return Err(Error::new(ErrorKind::PathNotEmpty, message)
-            .hint("try using --delta if this is what you intended")
-            .hint(elsewhere));
+        let error = Error::new(ErrorKind::PathNotEmpty, message);
+        let error = if may_replace {
+            error.hint("try using --delta if this is what you intended")
+        } else {
+            error.hint(format!(
+                "with --pg1-path a copy may be restored, whose original has its sidecar there: give \
+                 --sidecar-{name}-path, too, if this is what you intended"
+            ))
+        };
+        return Err(error.hint(elsewhere));
     }
     let attributes = entries(manifest, name).next().transpose()?.map(|entry| entry.attributes).unwrap_or_default();
     Ok(Planned { sidecar: sidecar.clone(), directory, mode, attributes })
