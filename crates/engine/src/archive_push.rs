@@ -226,7 +226,7 @@ fn warn_of_damage(segment: SegmentName, analysis: &SegmentAnalysis) {
 /// # Errors
 /// As [`run`].
 pub(crate) fn push(settings: &PushSettings, file: &WalFile, repository: &OpenRepository, workers: usize) -> Result<()> {
-    send(settings, file, repository, &mut BlockEncoder::new(settings.write), workers)?.finish()
+    send(settings, file, repository, &mut BlockEncoder::of_wal(settings.write), workers)?.finish()
 }
 
 /// A WAL file that a repository was handed.

@@ -14,6 +14,7 @@ use super::layout::{
 };
 use crate::codec::{Codec, Compression, Decoder, Encoder};
 use crate::error::{Cipher, Error, Result};
+use crate::thrift::Content;
 use crate::vault::{Hash, Seal, Vault};
 
 /// Where the bytes of a container go.
@@ -173,14 +174,15 @@ impl<'vault, S: Sink, E: BorrowMut<BlockEncoder>> ContainerWriter<'vault, S, E> 
             return blocks.iter().try_for_each(|plain| self.append(kind, plain).map(drop));
         }
         let Self { object, encoder, written, sink } = self;
-        let (object, options, first) = (&*object, (*encoder).borrow().options, written.next_number());
+        let (object, encoder, first) = (&*object, (*encoder).borrow(), written.next_number());
+        let (options, content) = (encoder.options, encoder.content);
         let next = AtomicUsize::new(0);
         thread::scope(|scope| {
             let (sender, encoded) = mpsc::sync_channel(workers);
             for _ in 0..workers {
                 let (next, sender) = (&next, sender.clone());
                 scope.spawn(move || {
-                    let mut encoder = BlockEncoder::new(options);
+                    let mut encoder = BlockEncoder::of(options, content);
                     let numbered = |index| Some((number_after(first, index), *blocks.get(index)?));
                     while let Some((number, plain)) = numbered(next.fetch_add(1, Ordering::Relaxed)) {
                         let record = encoder.encode_block(object, number, kind, plain);
@@ -269,6 +271,7 @@ impl Object<'_> {
 #[derive(Debug)]
 pub struct BlockEncoder {
     options: WriteOptions,
+    content: Content,
     encoder: Encoder,
     check: Option<Decoder>,
     /// The stored form of the last block.
@@ -279,9 +282,19 @@ pub struct BlockEncoder {
 impl BlockEncoder {
     /// One that encodes blocks so.
     pub fn new(options: WriteOptions) -> Self {
+        Self::of(options, Content::Any)
+    }
+
+    /// One that encodes the blocks of WAL objects so.
+    pub fn of_wal(options: WriteOptions) -> Self {
+        Self::of(options, Content::Wal)
+    }
+
+    fn of(options: WriteOptions, content: Content) -> Self {
         Self {
             options,
-            encoder: Encoder::new(options.compression),
+            content,
+            encoder: Encoder::new(options.compression, content),
             check: options.verify.then(Decoder::default),
             stored: Vec::new(),
             decoded: Vec::new(),

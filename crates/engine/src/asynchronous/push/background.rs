@@ -151,7 +151,7 @@ impl<'push> Lane<'push> {
                 if job.compressing > 1 {
                     scope.spawn(|| file.analysis().len());
                 }
-                let encoder = turn.get_or_insert_with(|| BlockEncoder::new(self.settings.write));
+                let encoder = turn.get_or_insert_with(|| BlockEncoder::of_wal(self.settings.write));
                 archive_push::send(self.settings, &file, &repository, encoder, job.compressing)
             });
             self.files.close(file);
