@@ -9,7 +9,7 @@ use std::time::Duration;
 use pgark_system::clock::Stopwatch;
 use serde::{Deserialize, Serialize};
 
-use crate::process_tree;
+use crate::process_tree::{self, MemorySampler};
 
 /// What one run cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -89,9 +89,10 @@ fn watch(child: Child, stopwatch: Stopwatch) -> (io::Result<Output>, u64, f64) {
 /// the memory of a process holds it up a little.
 fn peak_memory_bytes(pid: u32, ends: &mpsc::Receiver<()>) -> u64 {
     let stopwatch = Stopwatch::start();
+    let mut sampler = MemorySampler::of(pid);
     let mut peak = 0;
     loop {
-        peak = peak.max(process_tree::memory_bytes(pid));
+        peak = peak.max(sampler.bytes());
         let interval = (stopwatch.elapsed() / 10).clamp(Duration::from_millis(2), Duration::from_millis(100));
         if ends.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
             return peak;

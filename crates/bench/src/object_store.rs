@@ -18,6 +18,8 @@ const BUCKET: &str = "bench";
 const REGION: &str = "garage";
 /// How the proxy is taught to hold up requests.
 const HOLD: &str = "core.register_action('hold', {'http-req'}, function(transaction) ";
+/// How much the proxy passes on at once: several records of TLS, so that it does not wake Garage for each.
+const PROXY_BUFFER_BYTES: usize = 128 << 10;
 /// Where Garage listens. Between it and the proxy TCP would wait 40 ms in each answer: the one sends no more before what
 /// it sent is acknowledged (Nagle), the other acknowledges late.
 const API_SOCKET: &str = "api.socket";
@@ -161,7 +163,7 @@ fn haproxy_configuration(directory: &Path, port: u16, latency: Duration) -> Stri
     };
     // Of each request: what was asked, the answer's status, the bytes of the request and of the answer.
     format!(
-        "global\n{load}  log stdout format raw local0\ndefaults\n  mode http\n  log global\n  timeout connect 10s\n  \
+        "global\n{load}  log stdout format raw local0\n  tune.bufsize {PROXY_BUFFER_BYTES}\ndefaults\n  mode http\n  log global\n  timeout connect 10s\n  \
          timeout client 10m\n  timeout server 10m\n  option http-no-delay\n  log-format \"request %HM %ST %U %B\"\n\
          frontend tls\n  bind 127.0.0.1:{port} ssl crt {directory}/server.pem\n{hold}  default_backend garage\n\
          backend garage\n  server garage unix@{directory}/{API_SOCKET}\n"

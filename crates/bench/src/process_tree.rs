@@ -24,11 +24,37 @@ pub(crate) fn cpu_seconds_of_descendants(bystanders: &[u32]) -> io::Result<f64> 
     Ok(seconds(ended + running))
 }
 
-/// The memory of the process `pid` and everything it has started and that still runs, in bytes: the sum of what each
-/// holds alone and its share of what it holds with others (PSS).
-pub(crate) fn memory_bytes(pid: u32) -> u64 {
-    let rollup = |pid: u32| fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok();
-    with_descendants(pid).into_iter().filter_map(rollup).filter_map(|text| proportional_bytes(&text)).sum()
+/// Looks again and again at the memory of a process and of everything it has started.
+#[derive(Debug)]
+pub(crate) struct MemorySampler {
+    pid: u32,
+    /// What ran when it was last looked.
+    seen: Vec<u32>,
+}
+
+impl MemorySampler {
+    /// One for the process `pid`.
+    pub(crate) fn of(pid: u32) -> Self {
+        Self { pid, seen: Vec::new() }
+    }
+
+    /// The memory in bytes of all that still runs: the sum of what each process holds alone and its share of what it
+    /// holds with others (PSS).
+    ///
+    /// A process counts from the second look on. Who waits for the end of one that is being looked at is busy until the
+    /// look is over, so that a look at each of hundreds that end at once would add to what they are measured to cost.
+    pub(crate) fn bytes(&mut self) -> u64 {
+        let running = with_descendants(self.pid);
+        let known = running.iter().filter(|pid| self.seen.contains(pid));
+        let bytes = known.map(|pid| memory_bytes(*pid)).sum();
+        self.seen = running;
+        bytes
+    }
+}
+
+fn memory_bytes(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok();
+    rollup.and_then(|text| proportional_bytes(&text)).unwrap_or_default()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no process runs for so long")]
@@ -94,6 +120,8 @@ mod tests {
     #[test]
     fn memory_is_the_proportional_share() {
         assert_eq!(proportional_bytes("0-1 ---p [rollup]\nRss:    900 kB\nPss:    120 kB\n"), Some(120 * 1024));
-        assert!(memory_bytes(std::process::id()) > 0);
+        let mut sampler = MemorySampler::of(std::process::id());
+        assert_eq!(sampler.bytes(), 0);
+        assert!(sampler.bytes() > 0);
     }
 }

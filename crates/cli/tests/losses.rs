@@ -13,7 +13,7 @@ use pgark_postgres::wal::relation::RelationFork;
 use pgark_postgres::wal::segment::SegmentAnalysis;
 use pgark_postgres::wal::summary::{BlockSummary, Summary};
 use pgark_repository::codec::Compression;
-use pgark_repository::container::WriteOptions;
+use pgark_repository::container::{BlockEncoder, WriteOptions};
 use pgark_repository::names::ArchiveId;
 use pgark_repository::wal::{Archive, SentSegment};
 use pgark_repository::{Encryption, Repository};
@@ -175,7 +175,7 @@ fn forge_segment(site: &Site, segment: &str, change: impl FnOnce(&mut SegmentAna
     let path = site.object(&format!("/{segment}"));
     fs::remove_file(&path).unwrap();
     let options = WriteOptions { compression: Compression::Zstd(1), verify: false };
-    let sent = archive.send_segment(&document, &bytes, || analysis.encode(), options, 1);
+    let sent = archive.send_segment(&document, &bytes, || analysis.encode(), &mut BlockEncoder::of_wal(options), 1);
     sent.and_then(SentSegment::finish).unwrap();
     give_to_test_user(&path);
 }

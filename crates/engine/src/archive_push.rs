@@ -13,7 +13,7 @@ use pgark_postgres::wal::name::{SegmentName, WalFileName};
 use pgark_postgres::wal::reader::{SegmentHeader, SegmentReader, WalEnd};
 use pgark_postgres::wal::segment::{SegmentAnalysis, analyse};
 use pgark_repository::StanzaName;
-use pgark_repository::container::WriteOptions;
+use pgark_repository::container::{BlockEncoder, WriteOptions};
 use pgark_repository::wal::{SentSegment, Stored, WalDocument};
 use pgark_system::{clock, memory, termination};
 
@@ -232,7 +232,7 @@ fn warn_of_damage(segment: SegmentName, analysis: &SegmentAnalysis) {
 /// # Errors
 /// As [`run`].
 pub(crate) fn push(settings: &PushSettings, file: &WalFile, repository: &OpenRepository, workers: usize) -> Result<()> {
-    send(settings, file, repository, workers)?.finish()
+    send(settings, file, repository, &mut BlockEncoder::of_wal(settings.write), workers)?.finish()
 }
 
 /// A WAL file that a repository was handed.
@@ -276,7 +276,7 @@ impl Sent<'_> {
     }
 }
 
-/// Hands a file to one repository, compressed by so many workers. What is left is to wait for it, without the file:
+/// Hands a file to one repository, compressed by `encoder` with so many workers. What is left is to wait for it, without the file:
 /// [`Sent::finish`].
 ///
 /// # Errors
@@ -285,6 +285,7 @@ pub(crate) fn send<'repository>(
     settings: &PushSettings,
     file: &WalFile,
     repository: &'repository OpenRepository,
+    encoder: &mut BlockEncoder,
     workers: usize,
 ) -> Result<Sent<'repository>> {
     let stanza = Stanza::open(repository, &settings.stanza)?;
@@ -309,7 +310,7 @@ pub(crate) fn send<'repository>(
                 hash: String::new(),
             };
             let analysis = || file.analysis().to_vec();
-            Progress::UnderWay(archive.send_segment(&document, &file.bytes, analysis, settings.write, workers)?)
+            Progress::UnderWay(archive.send_segment(&document, &file.bytes, analysis, encoder, workers)?)
         }
         WalFileName::History(_) | WalFileName::BackupHistory { .. } => {
             Progress::Ended(archive.store_history(&name, &file.bytes))

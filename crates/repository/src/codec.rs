@@ -3,7 +3,7 @@
 use zstd::bulk::Decompressor;
 
 use crate::error::Malformed;
-use crate::thrift::Thrifty;
+use crate::thrift::{Content, Thrifty};
 
 /// How blocks are to be compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,13 +64,13 @@ impl std::fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    pub(crate) fn new(compression: Compression) -> Self {
+    pub(crate) fn new(compression: Compression, content: Content) -> Self {
         let method = match compression {
             Compression::None => Method::None,
             Compression::Lz4 => Method::Lz4,
             // The one cause of failure is memory that can't be had, at which nothing else would work either.
             Compression::Zstd(level) => {
-                Thrifty::new(level).map_or(Method::None, |compressor| Method::Zstd(Box::new(compressor)))
+                Thrifty::new(level, content).map_or(Method::None, |compressor| Method::Zstd(Box::new(compressor)))
             }
         };
         Self { method }
@@ -166,10 +166,11 @@ mod tests {
         #[test]
         fn blocks_go_both_ways(
             compression in compressions(),
+            content in prop_oneof![Just(Content::Any), Just(Content::Wal)],
             pieces in proptest::collection::vec((any::<u8>(), 1_usize..300), 0..20),
         ) {
             let plain: Vec<u8> = pieces.iter().flat_map(|(byte, count)| vec![*byte; *count]).collect();
-            let mut encoder = Encoder::new(compression);
+            let mut encoder = Encoder::new(compression, content);
             let mut encoded = Vec::new();
             let codec = encoder.encode(&plain, &mut encoded);
             prop_assert!(encoded.len() <= plain.len());

@@ -9,7 +9,7 @@ use pgark_storage::{EntryKind, ErrorKind, Key, ObjectWriter, PutMode};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Compression;
-use crate::container::{BlockKind, Container, ContainerWriter, ObjectKind, WriteOptions};
+use crate::container::{BlockEncoder, BlockKind, Container, ContainerWriter, ObjectKind, WriteOptions};
 use crate::document::{read_in, to_json};
 use crate::error::{Error, Result};
 use crate::inventory;
@@ -85,8 +85,8 @@ impl<'repository> Archive<'repository> {
     /// not before: that waits for the storage, and needs the segment's bytes no more.
     ///
     /// `analysis` gives what its records say, in the encoding that the `postgres` crate gives it; nothing if it could not
-    /// be read. It is asked when the bytes are stored, so that they can be read by another thread meanwhile. So many
-    /// `workers` compress at once.
+    /// be read. It is asked when the bytes are stored, so that they can be read by another thread meanwhile. `encoder`
+    /// compresses, with so many `workers` at once.
     ///
     /// # Errors
     /// The storage's error.
@@ -95,7 +95,7 @@ impl<'repository> Archive<'repository> {
         document: &WalDocument,
         bytes: &[u8],
         analysis: impl FnOnce() -> Vec<u8>,
-        options: WriteOptions,
+        encoder: &mut BlockEncoder,
         workers: usize,
     ) -> Result<SentSegment<'repository>> {
         self.repository.check_writable()?;
@@ -106,7 +106,7 @@ impl<'repository> Archive<'repository> {
             if workers > 1 {
                 scope.spawn(|| segment.hash().len());
             }
-            self.write_segment(&name, &segment, analysis, options, workers)
+            self.write_segment(&name, &segment, analysis, encoder, workers)
         });
         let sink = match written {
             Ok(sink) => Ok(sink),
@@ -121,11 +121,12 @@ impl<'repository> Archive<'repository> {
         name: &Key,
         segment: &Segment<'_>,
         analysis: impl FnOnce() -> Vec<u8>,
-        options: WriteOptions,
+        encoder: &mut BlockEncoder,
         workers: usize,
     ) -> Result<Box<dyn ObjectWriter>> {
         let sink = self.repository.storage().create(name)?;
-        let mut writer = ContainerWriter::new(self.repository.vault(), ObjectKind::Wal, name.clone(), options, sink)?;
+        let vault = self.repository.vault();
+        let mut writer = ContainerWriter::begin(vault, ObjectKind::Wal, 0, name.clone(), encoder, sink)?;
         let blocks: Vec<&[u8]> = segment.bytes.chunks(DATA_BLOCK_BYTES).collect();
         if workers > 1 {
             writer.append_all(BlockKind::WalData, &blocks, workers)?;

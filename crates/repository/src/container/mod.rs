@@ -11,4 +11,4 @@ pub use reader::Container;
 pub(crate) use reader::owner;
 pub use sweep::Visit;
 pub(crate) use writer::ContainerWriter;
-pub use writer::{WriteOptions, Written};
+pub use writer::{BlockEncoder, WriteOptions, Written};

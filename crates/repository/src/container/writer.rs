@@ -1,5 +1,6 @@
 //! Writing a container as a stream.
 
+use std::borrow::BorrowMut;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -13,6 +14,7 @@ use super::layout::{
 };
 use crate::codec::{Codec, Compression, Decoder, Encoder};
 use crate::error::{Cipher, Error, Result};
+use crate::thrift::Content;
 use crate::vault::{Hash, Seal, Vault};
 
 /// Where the bytes of a container go.
@@ -51,12 +53,11 @@ pub struct Written {
     pub root: Hash,
 }
 
-/// Writes one container, block by block.
+/// Writes one container, block by block, with an encoder of its own or one that is lent.
 #[derive(Debug)]
-pub(crate) struct ContainerWriter<'vault, S> {
+pub(crate) struct ContainerWriter<'vault, S, E = BlockEncoder> {
     object: Object<'vault>,
-    options: WriteOptions,
-    encoder: BlockEncoder,
+    encoder: E,
     written: WrittenBlocks,
     sink: S,
 }
@@ -90,7 +91,7 @@ impl<'vault, S: Sink> ContainerWriter<'vault, S> {
         options: WriteOptions,
         sink: S,
     ) -> Result<Self> {
-        Self::with_features(vault, kind, 0, name, options, sink)
+        Self::begin(vault, kind, 0, name, BlockEncoder::new(options), sink)
     }
 
     /// Begins the object `name`, whose readers must know the features of these bits.
@@ -103,6 +104,23 @@ impl<'vault, S: Sink> ContainerWriter<'vault, S> {
         features: u32,
         name: Key,
         options: WriteOptions,
+        sink: S,
+    ) -> Result<Self> {
+        Self::begin(vault, kind, features, name, BlockEncoder::new(options), sink)
+    }
+}
+
+impl<'vault, S: Sink, E: BorrowMut<BlockEncoder>> ContainerWriter<'vault, S, E> {
+    /// Begins the object `name`, whose blocks `encoder` encodes.
+    ///
+    /// # Errors
+    /// As [`ContainerWriter::new`].
+    pub(crate) fn begin(
+        vault: &'vault Vault,
+        kind: ObjectKind,
+        features: u32,
+        name: Key,
+        encoder: E,
         mut sink: S,
     ) -> Result<Self> {
         let salt = pgark_system::random::bytes().map_err(Error::Random)?;
@@ -112,8 +130,7 @@ impl<'vault, S: Sink> ContainerWriter<'vault, S> {
         let seal = if kind.is_always_plain() { None } else { vault.seal_for(&name, &salt) };
         Ok(Self {
             object: Object { vault, name, header, seal },
-            options,
-            encoder: BlockEncoder::new(options),
+            encoder,
             written: WrittenBlocks { records: Vec::new(), offset: HEADER_LENGTH as u64 },
             sink,
         })
@@ -140,8 +157,9 @@ impl<'vault, S: Sink> ContainerWriter<'vault, S> {
     /// [`Error::Limit`] for a block or a count over the format's limits, [`Error::VerifyWrite`], or the sink's error.
     pub(crate) fn append(&mut self, kind: BlockKind, plain: &[u8]) -> Result<(u32, u32)> {
         let number = self.written.next_number();
-        let record = self.encoder.encode_block(&self.object, number, kind, plain)?;
-        self.sink.write(&self.encoder.stored)?;
+        let encoder = self.encoder.borrow_mut();
+        let record = encoder.encode_block(&self.object, number, kind, plain)?;
+        self.sink.write(&encoder.stored)?;
         self.written.note(record);
         Ok((number, record.stored_length))
     }
@@ -155,15 +173,16 @@ impl<'vault, S: Sink> ContainerWriter<'vault, S> {
         if workers <= 1 {
             return blocks.iter().try_for_each(|plain| self.append(kind, plain).map(drop));
         }
-        let Self { object, options, written, sink, .. } = self;
-        let (object, options, first) = (&*object, *options, written.next_number());
+        let Self { object, encoder, written, sink } = self;
+        let (object, encoder, first) = (&*object, (*encoder).borrow(), written.next_number());
+        let (options, content) = (encoder.options, encoder.content);
         let next = AtomicUsize::new(0);
         thread::scope(|scope| {
             let (sender, encoded) = mpsc::sync_channel(workers);
             for _ in 0..workers {
                 let (next, sender) = (&next, sender.clone());
                 scope.spawn(move || {
-                    let mut encoder = BlockEncoder::new(options);
+                    let mut encoder = BlockEncoder::of(options, content);
                     let numbered = |index| Some((number_after(first, index), *blocks.get(index)?));
                     while let Some((number, plain)) = numbered(next.fetch_add(1, Ordering::Relaxed)) {
                         let record = encoder.encode_block(object, number, kind, plain);
@@ -188,9 +207,10 @@ impl<'vault, S: Sink> ContainerWriter<'vault, S> {
         for record in records {
             record.encode(&mut index);
         }
-        let index_codec = self.encoder.encode(&self.object, records.len() as u64, &index)?;
-        self.sink.write(&self.encoder.stored)?;
-        let index_stored_length = length_u32(self.encoder.stored.len());
+        let encoder = self.encoder.borrow_mut();
+        let index_codec = encoder.encode(&self.object, records.len() as u64, &index)?;
+        self.sink.write(&encoder.stored)?;
+        let index_stored_length = length_u32(encoder.stored.len());
         let length = offset + u64::from(index_stored_length) + TRAILER_LENGTH as u64;
         let trailer = Trailer {
             header: self.object.header.clone(),
@@ -246,9 +266,12 @@ impl Object<'_> {
     }
 }
 
-/// Brings blocks into their stored form, one after the other.
+/// Brings blocks into their stored form, one after the other. What it takes memory for is used again for each block, and
+/// for each object if it is lent to the writers of several.
 #[derive(Debug)]
-struct BlockEncoder {
+pub struct BlockEncoder {
+    options: WriteOptions,
+    content: Content,
     encoder: Encoder,
     check: Option<Decoder>,
     /// The stored form of the last block.
@@ -257,9 +280,21 @@ struct BlockEncoder {
 }
 
 impl BlockEncoder {
-    fn new(options: WriteOptions) -> Self {
+    /// One that encodes blocks so.
+    pub fn new(options: WriteOptions) -> Self {
+        Self::of(options, Content::Any)
+    }
+
+    /// One that encodes the blocks of WAL objects so.
+    pub fn of_wal(options: WriteOptions) -> Self {
+        Self::of(options, Content::Wal)
+    }
+
+    fn of(options: WriteOptions, content: Content) -> Self {
         Self {
-            encoder: Encoder::new(options.compression),
+            options,
+            content,
+            encoder: Encoder::new(options.compression, content),
             check: options.verify.then(Decoder::default),
             stored: Vec::new(),
             decoded: Vec::new(),

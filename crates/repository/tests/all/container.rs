@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgark_repository::codec::Compression;
-use pgark_repository::container::{ObjectKind, WriteOptions};
+use pgark_repository::container::{BlockEncoder, ObjectKind, WriteOptions};
 use pgark_repository::session::{Session, SessionKind};
 use pgark_repository::wal::{Archive, SentSegment, WalDocument};
 use pgark_repository::{Error, Repository};
@@ -27,7 +27,13 @@ pub(crate) fn fill(room: &Room, compression: Compression) {
         let bytes = segment.repeat(20).into_bytes();
         let document = WalDocument { size: bytes.len() as u64, ..sample::wal_document(segment) };
         archive
-            .send_segment(&document, &bytes, || ANALYSIS.to_vec(), WriteOptions { compression, verify: true }, 1)
+            .send_segment(
+                &document,
+                &bytes,
+                || ANALYSIS.to_vec(),
+                &mut BlockEncoder::of_wal(WriteOptions { compression, verify: true }),
+                1,
+            )
             .and_then(SentSegment::finish)
             .unwrap();
     }

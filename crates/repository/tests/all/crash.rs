@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgark_repository::codec::Compression;
-use pgark_repository::container::{ObjectKind, WriteOptions};
+use pgark_repository::container::{BlockEncoder, ObjectKind, WriteOptions};
 use pgark_repository::manifest::Manifest;
 use pgark_repository::session::{Session, SessionKind, sessions};
 use pgark_repository::wal::Archive;
@@ -36,7 +36,15 @@ pub(crate) fn work(storage: Arc<dyn Storage>, encryption: &Encryption) -> Result
     }
     let archive = Archive::new(repository, stanza(), cluster().archive());
     let options = WriteOptions { compression: Compression::Zstd(1), verify: true };
-    archive.send_segment(&wal_document(PARTIAL), &wal_bytes(PARTIAL), || ANALYSIS.to_vec(), options, 1)?.finish()?;
+    archive
+        .send_segment(
+            &wal_document(PARTIAL),
+            &wal_bytes(PARTIAL),
+            || ANALYSIS.to_vec(),
+            &mut BlockEncoder::of_wal(options),
+            1,
+        )?
+        .finish()?;
     archive.store_history("00000002.history", b"history")?;
     let mut prior = Taken::default();
     for text in LABELS {

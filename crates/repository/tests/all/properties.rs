@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pgark_repository::codec::Compression;
-use pgark_repository::container::{ObjectKind, WriteOptions};
+use pgark_repository::container::{BlockEncoder, ObjectKind, WriteOptions};
 use pgark_repository::manifest::{
     Attributes, Content, Entry, EntryKind, Manifest, ManifestWriter, MapLocation, PackUse,
 };
@@ -204,7 +204,7 @@ proptest! {
         let archive = Archive::new(&room.repository, stanza(), cluster().archive());
         let document = WalDocument { size: content.len() as u64, ..wal_document(SEGMENT) };
         let options = WriteOptions { compression, verify };
-        let send = || archive.send_segment(&document, &content, || analysis.clone(), options, workers);
+        let send = || archive.send_segment(&document, &content, || analysis.clone(), &mut BlockEncoder::of_wal(options), workers);
         let store = || send().and_then(SentSegment::finish).unwrap();
         prop_assert_eq!(store(), Stored::New);
         prop_assert_eq!(store(), Stored::Already);

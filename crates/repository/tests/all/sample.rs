@@ -2,7 +2,7 @@
 
 use pgark_repository::checked::{self, Checked, wal_row};
 use pgark_repository::codec::Compression;
-use pgark_repository::container::WriteOptions;
+use pgark_repository::container::{BlockEncoder, WriteOptions};
 use pgark_repository::garbage::{EntryKind, Log, NewEntry};
 use pgark_repository::manifest::PageRange;
 use pgark_repository::repository::Cluster;
@@ -100,7 +100,13 @@ fn write_wal(archive: &Archive<'_>) -> Result<()> {
     {
         let options = WriteOptions { compression, verify: true };
         archive
-            .send_segment(&wal_document(segment), &wal_bytes(segment), || analysis.to_vec(), options, 1)?
+            .send_segment(
+                &wal_document(segment),
+                &wal_bytes(segment),
+                || analysis.to_vec(),
+                &mut BlockEncoder::of_wal(options),
+                1,
+            )?
             .finish()?;
     }
     archive.store_history(HISTORY, &wal_bytes(HISTORY))?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgark_repository::codec::Compression;
-use pgark_repository::container::WriteOptions;
+use pgark_repository::container::{BlockEncoder, WriteOptions};
 use pgark_repository::names;
 use pgark_repository::wal::{Archive, SentSegment, Stored, WalDocument};
 use pgark_repository::{ArchiveId, Encryption, Error, Repository, Result};
@@ -23,7 +23,7 @@ fn archive(repository: &Repository) -> Archive<'_> {
 
 fn store(archive: &Archive<'_>, segment: &str, bytes: &[u8]) -> Result<Stored> {
     let document = WalDocument { size: bytes.len() as u64, ..wal_document(segment) };
-    archive.send_segment(&document, bytes, || ANALYSIS.to_vec(), OPTIONS, 1)?.finish()
+    archive.send_segment(&document, bytes, || ANALYSIS.to_vec(), &mut BlockEncoder::of_wal(OPTIONS), 1)?.finish()
 }
 
 fn data(archive: &Archive<'_>, segment: &str) -> Vec<u8> {
@@ -45,7 +45,13 @@ fn a_segment_comes_back_with_all_that_is_kept_beside_it() {
             let bytes = wal_bytes(segment);
             assert!(!archive.contains(segment).unwrap());
             let stored = archive
-                .send_segment(&wal_document(segment), &bytes, || analysis.to_vec(), OPTIONS, 1)
+                .send_segment(
+                    &wal_document(segment),
+                    &bytes,
+                    || analysis.to_vec(),
+                    &mut BlockEncoder::of_wal(OPTIONS),
+                    1,
+                )
                 .and_then(SentSegment::finish)
                 .unwrap();
             assert_eq!(stored, Stored::New);
@@ -70,7 +76,15 @@ fn a_segment_that_was_sent_is_there_only_when_that_is_finished() {
         let archive = archive(&room.repository);
         let (bytes, document) = (wal_bytes(SEGMENT), wal_document(SEGMENT));
         for workers in [1, 4] {
-            let send = |bytes: &[u8]| archive.send_segment(&document, bytes, || ANALYSIS.to_vec(), OPTIONS, workers);
+            let send = |bytes: &[u8]| {
+                archive.send_segment(
+                    &document,
+                    bytes,
+                    || ANALYSIS.to_vec(),
+                    &mut BlockEncoder::of_wal(OPTIONS),
+                    workers,
+                )
+            };
             drop(send(&bytes).unwrap());
             assert!(!archive.contains(SEGMENT).unwrap(), "{}", room.name);
             // Who is quicker has stored it; the other one finds it there, or something else.

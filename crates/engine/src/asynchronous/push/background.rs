@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use pgark_postgres::wal::name::WalFileName;
+use pgark_repository::container::BlockEncoder;
 use pgark_system::clock::{self, Stopwatch};
 use pgark_system::termination;
 
@@ -119,8 +120,8 @@ struct Lane<'push> {
     repository: &'push RepositorySettings,
     files: &'push OpenFiles<'push>,
     opened: Mutex<Option<Arc<OpenRepository>>>,
-    /// Turns to compress a file, of which each worker has one.
-    turns: Pool<()>,
+    /// Turns to compress a file, of which each worker has one, and what compresses it.
+    turns: Pool<Option<BlockEncoder>>,
 }
 
 impl<'push> Lane<'push> {
@@ -143,7 +144,7 @@ impl<'push> Lane<'push> {
     }
 
     fn push(&self, job: Job) -> Result<(), Failure> {
-        let turn = self.turns.lend();
+        let mut turn = self.turns.lend();
         let file = self.files.read(job.name).map_err(|error| Failure { outcome: Outcome::FileFailed, error })?;
         let pushed = self.open().and_then(|repository| {
             let sent = thread::scope(|scope| {
@@ -151,7 +152,8 @@ impl<'push> Lane<'push> {
                 if job.compressing > 1 {
                     scope.spawn(|| file.analysis().len());
                 }
-                archive_push::send(self.settings, &file, &repository, job.compressing)
+                let encoder = turn.get_or_insert_with(|| BlockEncoder::of_wal(self.settings.write));
+                archive_push::send(self.settings, &file, &repository, encoder, job.compressing)
             });
             self.files.close(file);
             drop(turn);

@@ -14,7 +14,7 @@ use pgark_postgres::wal::name::{SegmentName, WalFileName};
 use pgark_postgres::wal::relation::Fork;
 use pgark_postgres::wal::segment::analyse;
 use pgark_repository::codec::Compression;
-use pgark_repository::container::WriteOptions;
+use pgark_repository::container::{BlockEncoder, WriteOptions};
 use pgark_repository::manifest::{BackupPoint, ClusterIdentity, ManifestDocument, Totals};
 use pgark_repository::names::{self, ArchiveId};
 use pgark_repository::wal::{Archive, SentSegment, WalDocument};
@@ -111,7 +111,8 @@ impl Site {
                 };
                 let analysis = if read { analyse(&bytes).unwrap().encode() } else { Vec::new() };
                 let options = WriteOptions { compression: Compression::Zstd(1), verify: false };
-                let sent = self.archive().send_segment(&document, &bytes, || analysis, options, 1);
+                let sent =
+                    self.archive().send_segment(&document, &bytes, || analysis, &mut BlockEncoder::of_wal(options), 1);
                 sent.and_then(SentSegment::finish).unwrap();
             }
             WalFileName::History(_) => drop(self.archive().store_history(&name, &bytes).unwrap()),
