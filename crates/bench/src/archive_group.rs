@@ -41,7 +41,7 @@ impl<'a> ArchiveGroup<'a> {
         for _round in 0..self.bench.repetitions {
             let mut repositories = Vec::new();
             for tool in &self.bench.tools {
-                repositories.push(Repository::create(self.bench, tool, self.storage, self.cluster)?);
+                repositories.push(Repository::create(self.bench, tool, tool.peer.name(), self.storage, self.cluster)?);
             }
             for segment in &segments {
                 for repository in &repositories {

@@ -83,7 +83,7 @@ impl<'a> ChangeGroup<'a> {
     /// A repository of each program, empty; the server archives into all of them.
     fn repositories(&self) -> io::Result<Vec<Repository<'a>>> {
         archive_with(self.cluster, "true");
-        let create = |tool| Repository::create(self.bench, tool, self.storage, self.cluster);
+        let create = |tool| Repository::create(self.bench, tool, tool.peer.name(), self.storage, self.cluster);
         let repositories: Vec<_> = self.bench.tools.iter().map(create).collect::<io::Result<_>>()?;
         let commands: Vec<_> = repositories.iter().map(Repository::archive_command).collect();
         archive_with(self.cluster, &commands.join(" && "));

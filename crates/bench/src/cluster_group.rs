@@ -40,14 +40,20 @@ impl<'a> ClusterGroup<'a> {
     /// Measures every task, the programs in turn, and makes sure that what they restore is the cluster.
     pub(crate) fn measure(mut self) -> io::Result<GroupResult> {
         let mut repositories = Vec::new();
+        let pgark = self.bench.tools.iter().filter(|tool| tool.peer == Peer::Pgark);
+        let mut backups: Vec<_> = pgark.map(|tool| (tool, Task::UncheckedBackup)).collect();
+        backups.extend(self.bench.tools.iter().map(|tool| (tool, Task::Backup)));
         for _round in 0..self.bench.repetitions {
             repositories.clear();
-            for tool in &self.bench.tools {
-                if tool.peer == Peer::Pgark {
-                    self.measure_backup(tool, Task::UncheckedBackup)?.remove()?;
+            for (tool, task) in backups.clone() {
+                let repository = self.measure_backup(tool, task)?;
+                match task {
+                    Task::UncheckedBackup => repository.remove()?,
+                    _ => repositories.push(repository),
                 }
-                repositories.push(self.measure_backup(tool, Task::Backup)?);
             }
+            // Whoever comes first finds a disk that may not be done yet with all that was written last: each does once.
+            backups.rotate_left(1);
             if self.storage == Storage::Disk {
                 self.measure_base_backup()?;
                 self.recorder.note_limits(limits::measure(&self.dataset.relations(), &self.bench.work)?);
@@ -68,11 +74,12 @@ impl<'a> ClusterGroup<'a> {
 
     fn measure_backup(&mut self, tool: &'a Tool, task: Task) -> io::Result<Repository<'a>> {
         self.bench.settle(self.cluster)?;
-        let repository = Repository::create(self.bench, tool, self.storage, self.cluster)?;
+        let is_unchecked = task == Task::UncheckedBackup;
+        let name = if is_unchecked { "unchecked" } else { tool.peer.name() };
+        let repository = Repository::create(self.bench, tool, name, self.storage, self.cluster)?;
         archive_with(self.cluster, &repository.archive_command());
         files::chill(self.cluster.data_directory())?;
-        let mut backup =
-            if task == Task::UncheckedBackup { repository.unchecked_backup() } else { repository.backup() };
+        let mut backup = if is_unchecked { repository.unchecked_backup() } else { repository.backup() };
         self.recorder.measure_at(repository.place(), task, tool.peer, &mut backup)?;
         archive_with(self.cluster, "true");
         self.recorder.note_stored(task, tool.peer, repository.place().extent()?);

@@ -43,7 +43,7 @@ impl<'a> QueueGroup<'a> {
         let segments = self.dataset.segments()?;
         for _round in 0..self.bench.repetitions {
             for tool in &self.bench.tools {
-                let repository = Repository::create(self.bench, tool, self.storage, self.cluster)?;
+                let repository = Repository::create(self.bench, tool, tool.peer.name(), self.storage, self.cluster)?;
                 let waiting = self.let_wait(&segments)?;
                 let (place, peer) = (repository.place(), repository.tool().peer);
                 let mut archive = repository.archive_queue(&waiting);

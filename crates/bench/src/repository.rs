@@ -35,9 +35,15 @@ pub(crate) struct Repository<'a> {
 }
 
 impl<'a> Repository<'a> {
-    /// Makes an empty repository for `cluster`, which runs, in place of the one the program had before.
-    pub(crate) fn create(bench: &Bench, tool: &'a Tool, storage: Storage, cluster: &Cluster) -> io::Result<Self> {
-        let directory = bench.work.join(tool.peer.name());
+    /// Makes an empty repository called `name` for `cluster`, which runs, in place of the one that was called so before.
+    pub(crate) fn create(
+        bench: &Bench,
+        tool: &'a Tool,
+        name: &str,
+        storage: Storage,
+        cluster: &Cluster,
+    ) -> io::Result<Self> {
+        let directory = bench.work.join(name);
         files::remove(&directory)?;
         fs::create_dir(&directory)?;
         for path in ["lock", "log", "spool"].map(|name| directory.join(name)) {
