@@ -153,6 +153,8 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
+    pub(crate) const ALL: [Self; 3] = [Self::Pgark, Self::PgBackRest, Self::PgBaseBackup];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pgark => "pgark",

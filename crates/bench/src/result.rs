@@ -94,9 +94,10 @@ impl GroupResult {
         self.series_mut(task, peer).stored = Some(stored);
     }
 
-    /// All series, those of a task together.
+    /// All series, those of a task together, and the programs in their order.
     pub(crate) fn series_by_task(&self) -> Vec<&Series> {
-        Task::ALL.iter().flat_map(|&task| self.series.iter().filter(move |series| series.task == task)).collect()
+        let tasks = Task::ALL.iter().flat_map(|&task| Peer::ALL.map(|peer| (task, peer)));
+        tasks.filter_map(|(task, peer)| self.series(task, peer)).collect()
     }
 
     pub(crate) fn series(&self, task: Task, peer: Peer) -> Option<&Series> {

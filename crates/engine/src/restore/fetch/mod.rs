@@ -136,7 +136,8 @@ pub(super) fn fetch(
     feed: impl FnOnce(&mut Dispatcher<'_>) -> Result<()>,
 ) -> Result<u64> {
     let shared = Shared::default();
-    let ahead = from.repository.storage().requests_ahead().max(AHEAD);
+    let requests_ahead = from.repository.storage().requests_ahead();
+    let ahead = requests_ahead.max(AHEAD);
     thread::scope(|scope| {
         let (tasks, queue) = bounded::<Task<'_>>(2 * workers);
         // Room for all that is under way, so that no worker waits to send a request.
@@ -147,7 +148,7 @@ pub(super) fn fetch(
             spawn(format!("F{number:02}")).spawn_scoped(scope, move || run_errands(&from, &shared.fetched, errands))?;
         }
         let (mut writers, mut threads) = (Vec::new(), Vec::new());
-        let round = Round::new(workers);
+        let round = Round::new(workers, requests_ahead > 0);
         for number in 1..=workers * WRITERS {
             let writer = round.writer(from, &shared);
             writers.push(spawn(format!("W{number:02}")).spawn_scoped(scope, move || writer.work())?);

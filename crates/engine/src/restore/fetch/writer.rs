@@ -24,6 +24,10 @@ pub(super) const WRITERS: usize = 2;
 /// written yet.
 const LOADS: usize = 5;
 
+/// The same where the repository is not on a disk: from there less comes than a disk takes, and the requests that are under way
+/// take more memory.
+const LOADS_FROM_AFAR: usize = 3;
+
 /// Where loads go round: full ones to those who write, empty ones back to the workers. Whoever has time takes the next.
 #[derive(Debug)]
 pub(super) struct Round {
@@ -33,8 +37,8 @@ pub(super) struct Round {
 
 impl Round {
     /// With all the loads that so many workers need.
-    pub(super) fn new(workers: usize) -> Self {
-        let loads = LOADS * workers;
+    pub(super) fn new(workers: usize, is_from_afar: bool) -> Self {
+        let loads = workers * if is_from_afar { LOADS_FROM_AFAR } else { LOADS };
         let round = Self { full: bounded(loads), empty: bounded(loads) };
         for _ in 0..loads {
             round.empty.0.send(Load::new()).expect("all loads have room");
