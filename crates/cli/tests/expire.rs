@@ -97,6 +97,8 @@ fn what_is_done_is_said_in_pgbackrests_words() {
     let (site, taken) = site_with_backups(&server, 4, &["--no-expire-auto"]);
     assert_eq!(labels(&site, 1), taken);
     let mut transcript = Transcript::default();
+    // The last backup's history file is archived when the server comes to it.
+    site.cluster.wait_for_sql("select count(*) from pg_ls_archive_statusdir() where name like '%.ready'", "0");
     let before = site.objects("");
     transcript.add("no rule", 0, site.pgark(&["--log-level-console=info", "expire"]));
     assert_eq!(site.objects(""), before);

@@ -81,7 +81,10 @@ fn children_of(pid: Pid) -> Vec<Pid> {
     list.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)).collect()
 }
 
-/// A process that has ended but was not waited for yet still has a directory in `/proc`, but no command line.
+/// Whether a process is gone, or a zombie that only was not waited for yet. One that has lost its command line may have the
+/// server's shared memory still, which no other server would share.
 fn has_ended(pid: Pid) -> bool {
-    fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).map_or(true, |line| line.is_empty())
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    // The name of the program, in parentheses, may be anything; the state follows it.
+    stat.map_or(true, |stat| stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])))
 }
