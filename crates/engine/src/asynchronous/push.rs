@@ -45,8 +45,6 @@ pub fn run(push: &ArchivePushSettings, settings: &AsyncSettings, start: Start<'_
     let settled = match waiter.look() {
         Ok(Some(settled)) => settled,
         Ok(None) if !archive_push::is_ready(&path, name) => return archive_push::run(push),
-        // A background that is at work has found out that word can be left.
-        Ok(None) if is_held(&waiter.lock) => waiter.wait(&path, start)?,
         Ok(None) => match waiter.spool.prepare_out() {
             Ok(()) => waiter.wait(&path, start)?,
             Err(error) => return without_spool(push, name, error),
