@@ -6,6 +6,7 @@
 mod common;
 mod cuts;
 mod faults;
+mod identities;
 mod incrementals;
 mod job;
 mod listings;
