@@ -219,6 +219,7 @@ impl From<pgark_repository::Error> for Error {
         use pgark_repository::Error as E;
         let kind = match error {
             E::Storage(error) => return error.into(),
+            E::Lost { .. } => ErrorKind::FileMissing,
             E::Damaged { .. } | E::VerifyWrite { .. } => ErrorKind::Checksum,
             E::Unsupported { .. } => ErrorKind::Format,
             E::NoRepository { .. } => ErrorKind::RepositoryInvalid,
