@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests, and what they share")]
 
+mod addresses;
 #[path = "../common/mod.rs"]
 mod common;
 mod cuts;

@@ -3,7 +3,8 @@
 use std::cell::Cell;
 
 use pgark_storage::conformance::run;
-use pgark_storage::{S3Settings, S3Storage, Storage, Trust};
+use pgark_storage::s3::UriStyle;
+use pgark_storage::{Endpoint, S3Settings, S3Storage, Scheme, Storage, Trust};
 use pgark_testkit::s3::{Moto, S3Server};
 
 use crate::common::{in_moto, settings};
@@ -31,6 +32,27 @@ fn keeps_it_with_tls_and_object_lock() {
     let server = S3Server::builder().https().object_lock().start();
     let trust = Trust::Authorities { file: Some(server.authority().to_owned()), directory: None };
     run(numbered(S3Settings { trust, ..settings(&server) }));
+}
+
+/// As most users have it, and through something that stands before the service.
+#[test]
+fn keeps_it_with_the_bucket_in_the_name_of_the_host() {
+    for server in [S3Server::start(), S3Server::builder().https().start()] {
+        let proxy = Endpoint::parse(&server.url()).unwrap();
+        let trust = match proxy.scheme {
+            Scheme::Http => Trust::System,
+            Scheme::Https => Trust::Authorities { file: Some(server.authority().to_owned()), directory: None },
+        };
+        let endpoint = Endpoint::parse(server.domain()).unwrap();
+        let settings = S3Settings { style: UriStyle::Host, endpoint, proxy: Some(proxy), trust, ..settings(&server) };
+        run(numbered(settings));
+        let requests = server.requests();
+        let name = format!("{}.{}", S3Server::BUCKET, server.domain());
+        for request in &requests {
+            assert_eq!(request.header("host"), Some(name.as_str()), "{request:?}");
+            assert!(!request.uri.contains(S3Server::BUCKET), "{request:?}");
+        }
+    }
 }
 
 #[test]
