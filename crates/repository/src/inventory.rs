@@ -49,10 +49,14 @@ pub fn check_written(
         }
         ControlFlow::Continue(())
     })?;
-    match written.into_keys().next() {
-        None => Ok(()),
-        Some(id) => Err(lost(repository, &names::pack(stanza, id)?)),
+    // A listing may lag behind what it lists.
+    for (id, length) in written {
+        let name = names::pack(stanza, id)?;
+        if repository.storage().head(&name)?.is_none_or(|found| found.size != length) {
+            return Err(lost(repository, &name));
+        }
     }
+    Ok(())
 }
 
 /// The error of an object that the storage has confirmed and does not have.
