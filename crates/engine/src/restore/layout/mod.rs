@@ -87,7 +87,7 @@ impl Layout {
             let text = if goes_back(&link.text) { place.clone() } else { link.text };
             let original = contents.named.get(&link.path).and_then(|named| named.target.as_ref());
             layout.moves_tablespaces |= matches!(link.kind, LinkKind::Tablespace(_)) && original != Some(&text);
-            layout.links.insert(link.path.clone(), Link { place, text, ..link });
+            layout.links.insert(link.path.clone(), Link { text, place, ..link });
         }
         overlap::check(&layout, version_directory)?;
         Ok(layout)
