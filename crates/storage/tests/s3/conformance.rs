@@ -2,10 +2,10 @@
 
 use std::cell::Cell;
 
-use pgark_storage::conformance::run;
+use pgark_storage::conformance::{run, run_without_conditions};
 use pgark_storage::s3::UriStyle;
 use pgark_storage::{Endpoint, S3Settings, S3Storage, Scheme, Storage, Trust};
-use pgark_testkit::s3::{Moto, S3Server};
+use pgark_testkit::s3::{Effect, Fault, Moto, Refusal, S3Server};
 
 use crate::common::{in_moto, settings};
 
@@ -32,6 +32,17 @@ fn keeps_it_with_tls_and_object_lock() {
     let server = S3Server::builder().https().object_lock().start();
     let trust = Trust::Authorities { file: Some(server.authority().to_owned()), directory: None };
     run(numbered(S3Settings { trust, ..settings(&server) }));
+}
+
+/// Some services, such as Garage, take no notice of conditions, others want none.
+#[test]
+fn keeps_the_rest_where_there_are_no_conditions() {
+    for effect in [Effect::IgnoreConditions, Effect::RefuseConditions(Refusal::NOT_IMPLEMENTED)] {
+        let server = S3Server::start();
+        server.inject(Fault::new(effect).always());
+        run_without_conditions(numbered(settings(&server)));
+        assert!(server.fired() > 0, "nobody has asked for conditions");
+    }
 }
 
 /// As most users have it, and through something that stands before the service.
