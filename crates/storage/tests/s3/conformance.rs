@@ -9,12 +9,12 @@ use pgark_testkit::s3::{Effect, Fault, Moto, Refusal, S3Server};
 
 use crate::common::{in_moto, settings};
 
-/// Gives a repository of its own each time.
+/// Gives a repository of its own each time, below the path of the settings.
 fn numbered(settings: S3Settings) -> impl Fn() -> Box<dyn Storage> {
     let number = Cell::new(0);
     move || {
         number.set(number.get() + 1);
-        let path = format!("/repository/{}", number.get());
+        let path = format!("{}/{}", settings.path, number.get());
         Box::new(S3Storage::open(&S3Settings { path, ..settings.clone() }).unwrap())
     }
 }
@@ -32,6 +32,15 @@ fn keeps_it_with_tls_and_object_lock() {
     let server = S3Server::builder().https().object_lock().start();
     let trust = Trust::Authorities { file: Some(server.authority().to_owned()), directory: None };
     run(numbered(S3Settings { trust, ..settings(&server) }));
+}
+
+#[test]
+fn keeps_it_below_an_unusual_path() {
+    let server = S3Server::start();
+    let path = "/B\u{fc}ro/my backups/50%2F+a&b=c?d#e~(f)".to_owned();
+    run(numbered(S3Settings { path: path.clone(), ..settings(&server) }));
+    let outside: Vec<_> = server.keys().into_iter().filter(|key| !key.starts_with(&path[1..])).collect();
+    assert!(outside.is_empty() && !server.keys().is_empty(), "{outside:?}");
 }
 
 /// Some services, such as Garage, take no notice of conditions, others want none.
