@@ -125,6 +125,8 @@ fn directories_in_use_are_left_alone() {
     let precious = site.scratch.write("thesis/thesis.txt", "thirty years of work");
     for flag in ["--delta", "--force"] {
         restore_into(&site, &other, &[flag]).expect_code(40);
+        let finished = restore_into(&site, &precious, &[flag]).expect_code(41);
+        assert!(finished.stdout.contains("thesis.txt"), "{}", finished.report());
     }
     assert_eq!(fs::read_to_string(precious).unwrap(), "thirty years of work");
 

@@ -127,6 +127,15 @@ fn tablespaces_go_where_they_are_mapped(major: u32) {
     assert_tables(&site.cluster);
     copy.stop(Stop::Fast);
 
+    // By a way that leads through a directory that is not there.
+    let (other, rest) = (site.scratch.path().join("other"), site.scratch.path().join("rest"));
+    let through = format!("--tablespace-map=one={}", site.scratch.path().join("nowhere/../back").display());
+    restore_into(&site, &other, &[&through, &format!("--tablespace-map-all={}", rest.display())]).expect_success();
+    let mut copy = recovered(&server, &other);
+    assert_tables(&copy);
+    assert_eq!(location(&copy, "one"), fs::canonicalize(site.scratch.path().join("back")).unwrap());
+    copy.stop(Stop::Fast);
+
     // Over what is there, with what is wrong there mended, and one tablespace moved once more.
     let stale = fs::read_dir(&one).unwrap().next().unwrap().unwrap().path().join("99999");
     fs::write(&stale, "left over").unwrap();

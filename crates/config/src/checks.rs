@@ -1,9 +1,13 @@
 //! Rules that concern more than one option.
 
+use std::collections::BTreeMap;
+
 use crate::compression;
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, shown};
 use crate::error::{Error, ErrorKind};
 use crate::option::{self, Definition};
+use crate::resolve::Resolved;
+use crate::value::Value;
 
 /// Checks a configuration as a whole; gives what is odd about it, but no reason not to go on.
 pub(crate) fn check(configuration: &Configuration) -> Result<Vec<String>, Error> {
@@ -11,7 +15,42 @@ pub(crate) fn check(configuration: &Configuration) -> Result<Vec<String>, Error>
     check_repository_choice(configuration)?;
     check_repository_paths(configuration)?;
     check_compression_level(configuration)?;
-    Ok(odd_compression(configuration).into_iter().collect())
+    let odd = odd_compression(configuration).into_iter().chain(idle_network_limit(configuration));
+    Ok(odd.chain(overwritten(configuration)).collect())
+}
+
+/// A limit of what goes over the network, where nothing does.
+fn idle_network_limit(configuration: &Configuration) -> Option<String> {
+    let limited = &option::NETWORK_LIMIT;
+    if configuration.command().is_run_by_server()
+        || !configuration.takes(limited)
+        || configuration.optional_size(limited).is_none()
+    {
+        return None;
+    }
+    let is_remote = |key: &u32| configuration.text(option::REPO_TYPE.at(*key)) != "posix";
+    (!configuration.repository_keys().iter().any(is_remote)).then(|| {
+        "'network-limit' option holds nothing back: no repository is reached over the network\n\
+         HINT: a mounted file system is a directory like any other: see io-limit"
+            .to_owned()
+    })
+}
+
+/// Values of options with keys that another value of the same key takes the place of.
+fn overwritten(configuration: &Configuration) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let maps = configuration.values.iter().filter_map(|(address, resolved)| Some((address, resolved.as_ref()?)));
+    for (address, Resolved { written, .. }) in maps.filter(|(_, resolved)| matches!(resolved.value, Value::Map(_))) {
+        let mut known = BTreeMap::new();
+        for (key, value) in written.iter().filter_map(|text| text.split_once('=')) {
+            if let Some(before) = known.insert(key, value) {
+                let (before, value) = (shown(before), shown(value));
+                warnings
+                    .push(format!("key '{key}' value '{before}' is overwritten with '{value}' for '{address}' option"));
+            }
+        }
+    }
+    warnings
 }
 
 /// The name of a stanza is a section of files and a directory of repositories.

@@ -230,8 +230,29 @@ fn describe(address: Address, resolved: &Resolved) -> Vec<String> {
         Value::Boolean(true) => vec![format!("--{address}")],
         Value::Boolean(false) => vec![format!("--no-{address}")],
         Value::Secret(_) => vec![format!("--{address}=<redacted>")],
-        _ => resolved.written.iter().map(|text| format!("--{address}={}", quoted_if_blank(text))).collect(),
+        _ => resolved.written.iter().map(|text| format!("--{address}={}", quoted_if_blank(&shown(text)))).collect(),
     }
+}
+
+/// A value as it may be shown: one with a password in it, as connection strings have, is not, but for its key.
+pub(crate) fn shown(text: &str) -> String {
+    let is_name = |key: &str| key.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-.".contains(letter));
+    match text.split_once('=') {
+        _ if !has_password(text) => text.to_owned(),
+        Some((key, value)) if is_name(key) && has_password(value) => format!("{key}=<redacted>"),
+        _ => "<redacted>".to_owned(),
+    }
+}
+
+/// Whether a text has a password in it: `host=db password=...` or `postgresql://user:...@db`.
+fn has_password(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let is_given = |(start, name): (usize, &str)| lower[start + name.len()..].trim_start().starts_with('=');
+    let is_in_address = |rest: &str| {
+        let authority = rest.split('/').next().unwrap_or_default();
+        authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+    };
+    lower.match_indices("password").any(is_given) || text.split("://").skip(1).any(is_in_address)
 }
 
 fn quoted_if_blank(text: &str) -> String {

@@ -230,5 +230,6 @@ pub(crate) fn wait_for_segment(archive: &Archive<'_>, segment: SegmentName, time
             .hint("check the archive_command to ensure that all options are correct (especially --stanza)")
             .hint("check the PostgreSQL server log for errors")
             .hint("run the 'stanza-create' command if it was not run before archiving began")
+            .hint("run the 'start' command if the stanza was stopped")
     })
 }

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
+use pgark_postgres::process::RunningError;
 use pgark_storage::{ErrorKind as StorageErrorKind, Origin};
 use pgark_system::termination::Terminated;
 use serde::{Deserialize, Serialize};
@@ -219,6 +220,7 @@ impl From<pgark_repository::Error> for Error {
         use pgark_repository::Error as E;
         let kind = match error {
             E::Storage(error) => return error.into(),
+            E::Lost { .. } => ErrorKind::FileMissing,
             E::Damaged { .. } | E::VerifyWrite { .. } => ErrorKind::Checksum,
             E::Unsupported { .. } => ErrorKind::Format,
             E::NoRepository { .. } => ErrorKind::RepositoryInvalid,
@@ -305,8 +307,12 @@ impl From<Terminated> for Error {
     }
 }
 
-impl From<pgark_postgres::process::RunningError> for Error {
-    fn from(error: pgark_postgres::process::RunningError) -> Self {
-        Self::new(ErrorKind::PostgresRunning, error.to_string()).source(error)
+impl From<RunningError> for Error {
+    fn from(error: RunningError) -> Self {
+        let kind = match error {
+            RunningError::Read(_) => ErrorKind::FileOpen,
+            RunningError::Invalid(_) => ErrorKind::PostgresRunning,
+        };
+        Self::new(kind, error.to_string()).source(error)
     }
 }

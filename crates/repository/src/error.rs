@@ -96,6 +96,14 @@ pub enum Error {
         /// The object's name.
         object: String,
     },
+    /// The storage has confirmed that it has the object, and does not have it.
+    #[error("object '{object}' was confirmed by {storage}, but it is not there, or not as long as it was")]
+    Lost {
+        /// The object's name.
+        object: String,
+        /// The storage, as it describes itself.
+        storage: String,
+    },
     /// A value does not fit the format.
     #[error("{what}")]
     Limit {
@@ -132,6 +140,10 @@ impl Error {
                  dead: did this host or its connection stall?"
             }
             Self::VerifyWrite { .. } => "check the memory of this host",
+            Self::Lost { .. } => {
+                "find out what removes objects there: a rule of the bucket, another program? Else the storage loses what it \
+                 has taken, and is not to be trusted with backups"
+            }
             Self::Storage(error) => return error.hint().map(Into::into),
             Self::Limit { .. } | Self::Random(_) => return None,
         };

@@ -1,12 +1,13 @@
 //! What objects there are of a stanza, by listings.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use pgark_storage::Key;
 use ulid::Ulid;
 
 use crate::container::{self, Container, ObjectKind};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::garbage;
 use crate::names::{self, PackId, StanzaName};
 use crate::repository::Repository;
@@ -25,6 +26,42 @@ pub fn packs(repository: &Repository, stanza: &StanzaName, visit: &mut dyn FnMut
         ControlFlow::Continue(())
     })?;
     Ok(())
+}
+
+/// Makes sure that the packs that a session has written are there, each as long as is said: no storage is to be found out by
+/// a restore.
+///
+/// # Errors
+/// [`Error::Lost`] where one is not; or the storage's error.
+pub fn check_written(
+    repository: &Repository,
+    stanza: &StanzaName,
+    session: Ulid,
+    mut written: BTreeMap<PackId, u64>,
+) -> Result<()> {
+    if written.is_empty() {
+        return Ok(());
+    }
+    repository.storage().list(Some(&names::packs_of(stanza, session)?), &mut |object| {
+        let id = names::parse_pack(&object.key).map(|(_, id)| id);
+        if let Some(id) = id.filter(|id| written.get(id) == Some(&object.size)) {
+            written.remove(&id);
+        }
+        ControlFlow::Continue(())
+    })?;
+    // A listing may lag behind what it lists.
+    for (id, length) in written {
+        let name = names::pack(stanza, id)?;
+        if repository.storage().head(&name)?.is_none_or(|found| found.size != length) {
+            return Err(lost(repository, &name));
+        }
+    }
+    Ok(())
+}
+
+/// The error of an object that the storage has confirmed and does not have.
+pub(crate) fn lost(repository: &Repository, name: &Key) -> Error {
+    Error::Lost { object: name.to_string(), storage: repository.storage().describe() }
 }
 
 /// The sessions of a stanza, those included that can't be read.

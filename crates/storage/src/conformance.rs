@@ -19,34 +19,53 @@ const LARGE: usize = 20 * 1024 * 1024 + 12_345;
 const RACING_WRITERS: usize = 8;
 const RACES: usize = 10;
 
+type Check = fn(&dyn Storage);
+
+/// What every storage promises.
+const CHECKS: [Check; 15] = [
+    what_was_put_is_read,
+    absent_objects_are_not_found,
+    a_limit_is_kept,
+    ranges_are_exact,
+    tails_are_exact,
+    create_fails_where_the_name_is_taken,
+    replace_takes_the_place,
+    replacing_is_atomic,
+    a_stream_appears_when_finished,
+    an_abandoned_stream_leaves_nothing,
+    large_streams_are_whole,
+    unusual_names_work,
+    listings_are_complete_and_in_order,
+    directories_are_listed_one_level_deep,
+    deleting_is_idempotent,
+];
+
+/// What a storage promises besides that has conditional writes.
+const CHECKS_OF_CONDITIONS: [Check; 2] = [creating_has_one_winner, finishing_has_one_winner];
+
 /// Runs every check, each on a storage that `make` gives and that must be empty.
 ///
 /// # Panics
 /// When the driver does not do what [`Storage`] promises.
 pub fn run(make: impl Fn() -> Box<dyn Storage>) {
-    let checks: [fn(&dyn Storage); 17] = [
-        what_was_put_is_read,
-        absent_objects_are_not_found,
-        a_limit_is_kept,
-        ranges_are_exact,
-        tails_are_exact,
-        create_fails_where_the_name_is_taken,
-        replace_takes_the_place,
-        replacing_is_atomic,
-        creating_has_one_winner,
-        finishing_has_one_winner,
-        a_stream_appears_when_finished,
-        an_abandoned_stream_leaves_nothing,
-        large_streams_are_whole,
-        unusual_names_work,
-        listings_are_complete_and_in_order,
-        directories_are_listed_one_level_deep,
-        deleting_is_idempotent,
-    ];
-    for check in checks {
+    for check in CHECKS.iter().chain(&CHECKS_OF_CONDITIONS) {
         check(&*make());
     }
     assert_eq!(probe(&*make()).unwrap(), Capabilities { conditional_create: true });
+}
+
+/// Runs every check but those that it takes conditional writes for, which the storage must be found not to have.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_without_conditions(make: impl Fn() -> Box<dyn Storage>) {
+    let found = probe(&*make()).unwrap();
+    assert_eq!(found, Capabilities { conditional_create: false });
+    for check in CHECKS {
+        let storage = make();
+        storage.adopt(found);
+        check(&*storage);
+    }
 }
 
 fn key(text: &str) -> Key {

@@ -13,6 +13,10 @@ use crate::failure::{Failure, Result};
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html>.
 const CONTAINER_AGENT: &str = "http://169.254.170.2";
 
+/// Where the metadata service of the instance is, if not at its usual address, as AWS's own programs call it:
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-imds-credentials.html>.
+const METADATA_ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
+
 /// The storage of a repository. What it sends and receives over the network keeps to the pace.
 pub(super) fn of_repository(configuration: &Configuration, key: u32, pacer: &Pacer) -> Result<StorageSettings> {
     let path = configuration.path(option::REPO_PATH.at(key));
@@ -78,7 +82,7 @@ fn trust(configuration: &Configuration, key: u32) -> Trust {
 
 fn credentials(configuration: &Configuration, key: u32) -> Result<CredentialSettings> {
     let source = match configuration.text(option::REPO_S3_KEY_TYPE.at(key)) {
-        "auto" => automatic(configuration, key),
+        "auto" => automatic(configuration, key)?,
         "web-id" => web_identity(configuration, key)?,
         "pod-id" => KeySource::Container {
             url: variable(key, "AWS_CONTAINER_CREDENTIALS_FULL_URI")?,
@@ -123,11 +127,15 @@ fn shared(configuration: &Configuration, key: u32) -> Result<CredentialSettings>
 }
 
 /// The agent of a container where there is one; else the instance.
-fn automatic(configuration: &Configuration, key: u32) -> KeySource {
+fn automatic(configuration: &Configuration, key: u32) -> Result<KeySource> {
+    if let Some(path) = environment("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
+        return Ok(KeySource::Container { url: format!("{CONTAINER_AGENT}{path}"), token_file: None });
+    }
+    let service = environment(METADATA_ENDPOINT).unwrap_or_else(|| KeySource::METADATA.to_owned());
+    let service = Endpoint::parse(&service)
+        .map_err(|error| Failure::option_value(format!("environment variable {METADATA_ENDPOINT}: {error}")))?;
     let role = configuration.optional_text(option::REPO_S3_ROLE.at(key)).map(ToOwned::to_owned);
-    environment("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map_or(KeySource::Instance { role }, |path| {
-        KeySource::Container { url: format!("{CONTAINER_AGENT}{path}"), token_file: None }
-    })
+    Ok(KeySource::Instance { service, role })
 }
 
 fn web_identity(configuration: &Configuration, key: u32) -> Result<KeySource> {

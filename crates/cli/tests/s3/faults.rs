@@ -185,18 +185,22 @@ fn the_page_of_something_else_is_no_answer() {
 }
 
 #[test]
-fn a_service_that_takes_conditions_for_a_mistake_gets_a_stanza() {
-    let (server, s3) = (Server::get(18), S3Server::start());
-    s3.inject(Fault::new(Effect::RefuseConditions(Refusal::INVALID_ARGUMENT)).always());
-    let site = with_keys(in_server(&server, &s3), &s3).create();
-    site.pgark(&["stanza-create", "--no-online"]).expect_success();
-    let segment = segment_of(&site);
-    site.pgark(&["archive-push", text(&segment)]).expect_success();
-    let again = site.pgark(&["archive-push", text(&segment)]).expect_success();
-    assert!(again.stdout.contains("already exists"), "{}", again.report());
-    let stored = s3.keys().into_iter().find(|key| key.ends_with(name_of(&segment))).unwrap();
-    s3.remove(&stored);
-    s3.put(&stored, "another's");
-    assert_ne!(site.pgark(&["archive-push", text(&segment)]).code(), Some(0));
-    assert_eq!(s3.object(&stored).unwrap(), "another's");
+fn a_service_without_conditions_keeps_what_it_has() {
+    for effect in [Effect::IgnoreConditions, Effect::RefuseConditions(Refusal::INVALID_ARGUMENT)] {
+        let (server, s3) = (Server::get(18), S3Server::start());
+        s3.inject(Fault::new(effect.clone()).always());
+        let site = with_keys(in_server(&server, &s3), &s3).create();
+        site.pgark(&["stanza-create", "--no-online"]).expect_success();
+        let descriptor = site.pgark(&["repo-get", "pgark.repo"]).expect_success().stdout;
+        assert!(descriptor.contains(r#""storage":{"conditional_create":false}"#), "{effect:?}: {descriptor}");
+        let segment = segment_of(&site);
+        site.pgark(&["archive-push", text(&segment)]).expect_success();
+        let again = site.pgark(&["archive-push", text(&segment)]).expect_success();
+        assert!(again.stdout.contains("already exists"), "{effect:?}: {}", again.report());
+        let stored = s3.keys().into_iter().find(|key| key.ends_with(name_of(&segment))).unwrap();
+        s3.remove(&stored);
+        s3.put(&stored, "another's");
+        assert_ne!(site.pgark(&["archive-push", text(&segment)]).code(), Some(0));
+        assert_eq!(s3.object(&stored).unwrap(), "another's", "{effect:?}");
+    }
 }

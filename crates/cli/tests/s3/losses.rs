@@ -62,6 +62,25 @@ fn a_wal_segment_that_the_service_has_lost_is_found_by_check_and_backup() {
 }
 
 #[test]
+fn a_backup_of_which_the_service_has_lost_something_is_none() {
+    let s3 = S3Server::start();
+    let site = site(&s3).start();
+    site.cluster.sql("create table numbers as select generate_series(1, 1000) as number");
+    for part in ["/pack/", "/manifest"] {
+        s3.inject(Fault::new(Effect::LoseObject).key_containing(part));
+        let backup = site.pgark(&["backup", "--type=full"]).expect_code(55);
+        assert!(backup.stdout.contains(part), "{}", backup.report());
+        assert!(backup.stdout.contains("but it is not there"), "{}", backup.report());
+        let info = site.pgark(&["info"]).expect_success();
+        assert!(info.stdout.contains("no valid backups"), "{}", info.report());
+    }
+    assert_eq!(s3.fired(), 2);
+    site.backup(&[]);
+    site.archive_segment();
+    assert_eq!(site.recover("restored", &[]).sql("select count(*) from numbers"), "1000");
+}
+
+#[test]
 fn a_restore_of_what_the_service_has_lost_ends() {
     let s3 = S3Server::start();
     let mut site = site(&s3).start();

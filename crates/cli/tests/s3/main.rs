@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "tests, and what they share")]
 
+mod addresses;
 #[path = "../common/mod.rs"]
 mod common;
 mod cuts;
 mod faults;
+mod identities;
 mod incrementals;
 mod job;
 mod listings;

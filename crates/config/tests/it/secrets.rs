@@ -64,3 +64,27 @@ fn nothing_shows_a_secret_when_it_is_printed_for_debugging() {
     assert!(format!("{invocation:?}").contains("<redacted>"));
     assert!(!format!("{invocation:?}").contains("hunter2"));
 }
+
+#[test]
+fn a_password_in_a_connection_string_is_not_shown() {
+    for (value, seen) in [
+        ("primary_conninfo=host=db password=hunter2", "primary_conninfo=<redacted>"),
+        ("primary_conninfo=host=db PassWord = 'hunter2' user=x", "primary_conninfo=<redacted>"),
+        ("primary_conninfo=postgresql://user:hunter2@db:5432/x?a=b", "primary_conninfo=<redacted>"),
+        ("primary_conninfo=host=db sslpassword=hunter2", "primary_conninfo=<redacted>"),
+        ("primary_conninfo=host=db passfile=/x", "\"primary_conninfo=host=db passfile=/x\""),
+        ("primary_conninfo=postgresql://user@db/x", "primary_conninfo=postgresql://user@db/x"),
+        ("password_encryption=md5", "password_encryption=md5"),
+    ] {
+        let text = format!("[demo]\npg1-path=/pg\nrecovery-option={value}\nrecovery-option=primary_conninfo=host=db\n");
+        let configuration = Machine::default().file("/etc/pgark/pgark.conf", &text).run("restore --stanza=demo");
+        let described = configuration.describe();
+        assert!(described.contains(&format!("--recovery-option={seen} --recovery-option=")), "{described}");
+        let told = format!("{described} {:?}", configuration.warnings());
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+    let endpoint =
+        "info --repo1-type=s3 --repo1-s3-bucket=b --repo1-s3-region=r --repo1-s3-endpoint=http://a:hunter2@h?x=y";
+    let described = Machine::default().run(endpoint).describe();
+    assert!(described.contains("--repo1-s3-endpoint=<redacted>") && !described.contains("hunter2"), "{described}");
+}

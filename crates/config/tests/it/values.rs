@@ -185,3 +185,31 @@ fn to_ask_for_a_value_of_another_type_is_a_mistake() {
 fn to_ask_for_a_value_that_is_not_there_is_a_mistake() {
     restore("").text(&option::TARGET);
 }
+
+#[test]
+fn whoever_gives_a_key_twice_is_told_which_value_holds() {
+    let configuration = restore("--tablespace-map=ts=/one --tablespace-map=other=/o --tablespace-map=ts=/two");
+    let pairs = [("other", "/o"), ("ts", "/two")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(configuration.map(&option::TABLESPACE_MAP), pairs);
+    let warning = "key 'ts' value '/one' is overwritten with '/two' for 'tablespace-map' option";
+    assert_eq!(configuration.warnings(), [warning]);
+}
+
+#[test]
+fn a_limit_of_the_network_that_nothing_goes_over_is_told_of() {
+    let told =
+        |line: &str| Machine::default().run(&format!("{line} --stanza=demo --pg1-path=/pg")).warnings().join("\n");
+    insta::assert_snapshot!(told("backup --network-limit=1MiB"), @r"
+    'network-limit' option holds nothing back: no repository is reached over the network
+    HINT: a mounted file system is a directory like any other: see io-limit
+    ");
+    let in_s3 = "--repo2-type=s3 --repo2-s3-bucket=b --repo2-s3-endpoint=s3.test --repo2-s3-region=r";
+    for line in [
+        &format!("backup --network-limit=1MiB --repo1-path=/one {in_s3}"),
+        "backup",
+        "backup --reset-network-limit",
+        "archive-push --network-limit=1MiB x",
+    ] {
+        assert_eq!(told(line), "", "{line}");
+    }
+}

@@ -51,6 +51,7 @@ use pgark_postgres::wal::name::{SegmentName, Timeline};
 use pgark_postgres::wal::summary::BlockSummary;
 use pgark_repository::container::WriteOptions;
 use pgark_repository::garbage;
+use pgark_repository::inventory;
 use pgark_repository::manifest::{BackupPoint, ClusterIdentity, ManifestDocument, ManifestWriter, Unexplained};
 use pgark_repository::repository::Cluster;
 use pgark_repository::session::{Session, SessionKind};
@@ -512,6 +513,9 @@ impl Backup<'_, '_> {
             totals: collected.totals,
             program: self.settings.program.clone(),
         };
+        let own = collected.packs.iter().filter(|(id, _)| id.session == self.session.id());
+        let own = own.map(|(id, pack)| (*id, pack.length)).collect();
+        inventory::check_written(self.stanza.repository(), self.stanza.name(), self.session.id(), own)?;
         // From here on it may be seen: nobody else must have taken over.
         self.session.change(Session::renew)?;
         self.session.check()?;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::log::{EntryKind, numbers, read_entry};
 use crate::error::{Error, Result};
-use crate::names::{Label, PackId, StanzaName};
+use crate::inventory::lost;
+use crate::names::{self, Label, PackId, StanzaName};
 use crate::removal::remove_backup;
 use crate::repository::Repository;
 
@@ -15,8 +16,8 @@ use crate::repository::Repository;
 /// vouched for, the backup is withdrawn: its manifest is deleted.
 ///
 /// # Errors
-/// [`Error::Withdrawn`] where packs that it needs are being deleted, or may be; or the storage's error. Whatever the
-/// error, the backup counts as failed.
+/// [`Error::Withdrawn`] where packs that it needs are being deleted, or may be; [`Error::Lost`] where the storage has not
+/// kept the manifest; or the storage's error. Whatever the error, the backup counts as failed.
 pub fn confirm(
     repository: &Repository,
     stanza: &StanzaName,
@@ -26,7 +27,11 @@ pub fn confirm(
 ) -> Result<()> {
     let withdrawn = |why: String| Error::Withdrawn { label: label.to_string(), why };
     let result = match find_loss(repository, stanza, seen, needed) {
-        Ok(None) => return Ok(()),
+        Ok(None) => match repository.storage().head(&names::manifest(stanza, label)?) {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => Err(lost(repository, &names::manifest(stanza, label)?)),
+            Err(error) => Err(error.into()),
+        },
         Ok(Some(why)) => Err(withdrawn(why)),
         Err(error) => Err(error),
     };

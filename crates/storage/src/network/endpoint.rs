@@ -46,7 +46,9 @@ impl Endpoint {
     /// # Errors
     /// Where it is something else, such as an address with a path.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
-        parse(text).map_err(|reason| EndpointError { text: text.to_owned(), reason })
+        // What is before the host may be a password.
+        let shown = || text.rsplit_once('@').map_or(text, |(_, rest)| rest).to_owned();
+        parse(text).map_err(|reason| EndpointError { text: shown(), reason })
     }
 
     /// Its port, usual or not.
@@ -86,6 +88,9 @@ fn parse(text: &str) -> Result<Endpoint, &'static str> {
         Some(_) => return Err("only http and https are known"),
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(['/', '@', '?', '#']) {
+        return Err("nothing but a port may follow the host, and only http:// or https:// may be before it");
+    }
     let (host, port) = split_port(rest)?;
     if host.is_empty() {
         return Err("it has no host");
@@ -97,7 +102,7 @@ fn parse(text: &str) -> Result<Endpoint, &'static str> {
         None => host.chars().all(allowed),
     };
     if !fits {
-        return Err("a host has letters, digits, dots and dashes, and nothing follows it but a port");
+        return Err("a host has letters, digits, dots and dashes");
     }
     let port = match port {
         None => None,
@@ -139,6 +144,8 @@ mod tests {
 
     #[test]
     fn what_is_no_endpoint_is_refused() {
+        let error = Endpoint::parse("https://user:hunter2@host").unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         for text in [
             "",
             "http://",

@@ -59,6 +59,9 @@ pub(super) fn of_one(error: &ObjectError) -> Failure {
     classify(StatusCode::OK, &document, None).on(&error.key)
 }
 
+/// The most letters that are told of what a service says; those that are known say far less.
+const SAID_MAX: usize = 1000;
+
 const NOT_S3: &str = "check repoN-s3-endpoint: what answers there may be no S3 service";
 
 fn of_rejection(rejection: &Rejection) -> Failure {
@@ -75,8 +78,10 @@ fn classify(status: StatusCode, document: &Document, region_header: Option<&str>
     let code = document.code.as_deref();
     let (kind, retry) = meaning(status, code.unwrap_or_default());
     let mut reason = match (code, &document.message) {
-        (Some(code), Some(message)) => format!("the answer was {code}: {}", message.trim_end_matches('.')),
-        (Some(code), None) => format!("the answer was {code}"),
+        (Some(code), Some(message)) => {
+            format!("the answer was {}: {}", in_a_line(code), in_a_line(message.trim_end_matches('.')))
+        }
+        (Some(code), None) => format!("the answer was {}", in_a_line(code)),
         (None, _) => format!("the answer was {status}"),
     };
     let region = region_header.or(document.region.as_deref());
@@ -90,6 +95,11 @@ fn classify(status: StatusCode, document: &Document, region_header: Option<&str>
         Some(hint) => failure.hint(hint),
         None => failure,
     }
+}
+
+/// What somebody else says, so that it does no harm to a log or a terminal.
+fn in_a_line(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(SAID_MAX).collect()
 }
 
 /// What kind of error it is, and whether to try again. Codes come first: some share a status.
@@ -288,6 +298,15 @@ mod tests {
             let hint = hint_of(failure);
             assert!(hint.contains(next), "{code}: {hint}");
         }
+    }
+
+    #[test]
+    fn what_a_service_says_stays_in_its_line() {
+        let long = "x".repeat(1 << 20);
+        let body = format!("<Error><Code>Odd\n</Code><Message>one\nP00  ERROR: two\t{long}</Message></Error>");
+        let told = rejection(400, &body).to_string();
+        assert!(told.starts_with("the answer was Odd : one P00  ERROR: two x"), "{}", &told[..60]);
+        assert!(told.len() < 2000 && !told.chars().any(char::is_control));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::credentials::CredentialSettings;
 use crate::error::ErrorKind;
+use crate::key::Key;
 use crate::network::{Endpoint, Failure, Route, Scheme, Trust};
 use crate::secret::Secret;
 
@@ -115,8 +116,9 @@ impl S3Settings {
     /// Checks what becomes part of addresses and headers; what a service takes is for the service to say.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let refused = |what: &str, value: &str| {
-            Failure::new(ErrorKind::Settings, format!("'{}' can't be the name of a {what}", value.escape_debug()))
-                .hint(format!("check repoN-s3-{what}"))
+            let article = if what == "endpoint" { "an" } else { "a" };
+            let reason = format!("'{}' can't be the name of {article} {what}", value.escape_debug());
+            Failure::new(ErrorKind::Settings, reason).hint(format!("check repoN-s3-{what}"))
         };
         let is_region = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if self.region.is_empty() || !self.region.bytes().all(is_region) {
@@ -127,9 +129,20 @@ impl S3Settings {
         if self.bucket.is_empty() || !self.bucket.bytes().all(is_bucket) {
             return Err(refused("bucket", &self.bucket));
         }
-        // A name that is none once its international letters are decoded.
-        let is_address = Url::parse(&self.bucket_url()).is_ok();
-        if is_address { Ok(()) } else { Err(refused("endpoint", &self.bucket_url())) }
+        let path = self.path.trim_matches('/');
+        if let (false, Err(error)) = (path.is_empty(), Key::parse(path)) {
+            let reason = format!("objects can't have names that begin with the path: {error}");
+            return Err(Failure::new(ErrorKind::Settings, reason).hint("check repoN-path"));
+        }
+        // A name that is none once its international letters are decoded, or an address.
+        if Url::parse(&self.bucket_url()).is_ok() {
+            return Ok(());
+        }
+        let refused = refused("endpoint", &self.bucket_url());
+        Err(match self.style {
+            UriStyle::Host => refused.hint("an address can't have the bucket before it: set repoN-s3-uri-style=path"),
+            UriStyle::Path => refused,
+        })
     }
 
     /// The address of the bucket.

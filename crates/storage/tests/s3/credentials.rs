@@ -1,6 +1,5 @@
 //! Credentials that are fetched, and fetched anew before they expire.
 
-use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -9,7 +8,7 @@ use std::thread;
 use fs_err as fs;
 use pgark_storage::s3::{CredentialSettings, KeySource};
 use pgark_storage::{Endpoint, ErrorKind, Key, PutMode, S3Settings, S3Storage, Secret, Storage};
-use pgark_testkit::s3::{Credentials, S3Server};
+use pgark_testkit::s3::{Credentials, KeyService, S3Server};
 
 use crate::common::settings;
 
@@ -22,54 +21,13 @@ fn put(storage: &S3Storage, name: &str) -> pgark_storage::Result<()> {
     storage.put(&Key::parse(name).unwrap(), b"x", PutMode::Create)
 }
 
-/// Keys as JSON. `token` is what the source calls the token.
-fn json(credentials: &Credentials, token: &str, expiration: &str) -> String {
-    let Credentials { access_key, secret, token: value } = credentials;
-    let value = value.as_deref().unwrap_or_default();
-    format!(
-        r#"{{"Version":1,"AccessKeyId":"{access_key}","SecretAccessKey":"{secret}","{token}":"{value}","Expiration":"{expiration}"}}"#
-    )
-}
-
 const LATER: &str = "2999-01-01T00:00:00Z";
 /// Keys that expire so soon are fetched anew each time.
 const SOON: &str = "2000-01-01T00:00:00Z";
 
-/// A server that answers every request with what it was told last, and keeps the requests.
-struct Agent {
-    port: u16,
-    answer: Arc<Mutex<String>>,
-    requests: Arc<Mutex<Vec<String>>>,
-}
-
-impl Agent {
-    fn start(answer: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (answer, requests) = (Arc::new(Mutex::new(answer)), Arc::new(Mutex::new(Vec::new())));
-        let agent = Self { port, answer: Arc::clone(&answer), requests: Arc::clone(&requests) };
-        thread::spawn(move || {
-            for connection in listener.incoming() {
-                let mut connection = connection.unwrap();
-                let lines = BufReader::new(&connection).lines().map_while(Result::ok);
-                let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
-                requests.lock().unwrap().push(head.join("\n"));
-                let body = answer.lock().unwrap().clone();
-                let length = body.len();
-                let reply = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
-                connection.write_all(reply.as_bytes()).unwrap();
-            }
-        });
-        agent
-    }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
-    }
+/// A service that answers every request so.
+fn service(answer: String) -> KeyService {
+    KeyService::start(move |_| Some(answer.clone()))
 }
 
 fn temporary_file(content: &str) -> (tempfile::TempDir, PathBuf) {
@@ -84,7 +42,7 @@ fn keys_of_a_container_are_fetched_once_and_sent_with_their_token() {
     let server = S3Server::start();
     let credentials = Credentials::new("Pod").with_token();
     server.set_credentials(std::slice::from_ref(&credentials));
-    let agent = Agent::start(json(&credentials, "Token", LATER));
+    let agent = service(credentials.in_json("Token", LATER));
     let (_directory, token_file) = temporary_file("who we are\n");
     let url = format!("{}/v1/credentials", agent.url());
     let storage = open(&server, KeySource::Container { url, token_file: Some(token_file) });
@@ -104,14 +62,56 @@ fn keys_are_fetched_anew_before_they_expire() {
     let server = S3Server::start();
     let (first, second) = (Credentials::new("First").with_token(), Credentials::new("Second").with_token());
     server.set_credentials(std::slice::from_ref(&first));
-    let agent = Agent::start(json(&first, "Token", SOON));
+    let answer = Arc::new(Mutex::new(first.in_json("Token", SOON)));
+    let told = Arc::clone(&answer);
+    let agent = KeyService::start(move |_| Some(told.lock().unwrap().clone()));
     let storage = open(&server, KeySource::Container { url: agent.url(), token_file: None });
     put(&storage, "a").unwrap();
     server.set_credentials(std::slice::from_ref(&second));
-    *agent.answer.lock().unwrap() = json(&second, "Token", LATER);
+    *answer.lock().unwrap() = second.in_json("Token", LATER);
     put(&storage, "b").unwrap();
     put(&storage, "c").unwrap();
     assert_eq!(agent.requests().len(), 2);
+}
+
+/// A metadata service of the second version: who has not asked for a token is told nothing.
+fn metadata_service(role: &'static str, keys: String) -> KeyService {
+    KeyService::start(move |request| {
+        let is = |line: &str| request.starts_with(&format!("{line} HTTP/1.1"));
+        if is("PUT /latest/api/token") {
+            return request.contains("x-aws-ec2-metadata-token-ttl-seconds: ").then(|| "a token\n".to_owned());
+        }
+        if !request.contains("x-aws-ec2-metadata-token: a token") {
+            return None;
+        }
+        let roles = "GET /latest/meta-data/iam/security-credentials/";
+        if is(roles) {
+            return Some(format!("{role}\n"));
+        }
+        is(&format!("{roles}{role}")).then(|| keys.clone())
+    })
+}
+
+#[test]
+fn an_instance_gives_the_keys_of_its_role() {
+    let server = S3Server::start();
+    let credentials = Credentials::new("Instance").with_token();
+    server.set_credentials(std::slice::from_ref(&credentials));
+    let metadata =
+        metadata_service("backup", credentials.in_json("Token", LATER).replacen('{', r#"{"Code":"Success","#, 1));
+    let service = Endpoint::parse(&metadata.url()).unwrap();
+    let storage = open(&server, KeySource::Instance { service: service.clone(), role: None });
+    put(&storage, "a").unwrap();
+    put(&storage, "b").unwrap();
+    assert_eq!(metadata.requests().len(), 3, "{:?}", metadata.requests());
+    // Whoever names the role does not have to ask for it.
+    put(&open(&server, KeySource::Instance { service: service.clone(), role: Some("backup".into()) }), "c").unwrap();
+    assert_eq!(metadata.requests().len(), 5, "{:?}", metadata.requests());
+    let other = KeySource::Instance { service, role: Some("other".into()) };
+    let error = put(&open(&server, other), "d").unwrap_err();
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{reason}");
+    assert!(reason.contains("the metadata service of the instance gives no keys"), "{reason}");
 }
 
 #[test]
@@ -119,17 +119,11 @@ fn a_web_identity_is_exchanged_for_keys() {
     let server = S3Server::start();
     let credentials = Credentials::new("Role").with_token();
     server.set_credentials(std::slice::from_ref(&credentials));
-    let Credentials { access_key, secret, token } = &credentials;
-    let agent = Agent::start(format!(
-        "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>{access_key}</AccessKeyId>\
-         <SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{}</SessionToken><Expiration>{LATER}</Expiration>\
-         </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>",
-        token.as_deref().unwrap()
-    ));
+    let agent = service(credentials.in_xml(LATER));
     let (_directory, token_file) = temporary_file("head.pay/load+.sign\n");
-    let service = Endpoint::parse(&agent.url()).unwrap();
+    let sts = Endpoint::parse(&agent.url()).unwrap();
     let role = "arn:aws:iam::123456789012:role/backup".to_owned();
-    put(&open(&server, KeySource::WebIdentity { service, role, token_file }), "a").unwrap();
+    put(&open(&server, KeySource::WebIdentity { service: sts, role, token_file }), "a").unwrap();
     let request = agent.requests().concat();
     for part in [
         "POST /?Action=AssumeRoleWithWebIdentity&Version=2011-06-15",
@@ -145,7 +139,7 @@ fn a_program_gives_keys() {
     let server = S3Server::start();
     let credentials = Credentials::new("Program").with_token();
     server.set_credentials(std::slice::from_ref(&credentials));
-    let (_directory, file) = temporary_file(&json(&credentials, "SessionToken", LATER));
+    let (_directory, file) = temporary_file(&credentials.in_json("SessionToken", LATER));
     let command = ["cat".to_owned(), file.to_str().unwrap().to_owned()].into();
     put(&open(&server, KeySource::Process { command }), "a").unwrap();
 }
@@ -153,18 +147,34 @@ fn a_program_gives_keys() {
 #[test]
 fn who_gets_no_keys_is_told_where_they_were_to_come_from() {
     let server = S3Server::start();
-    let agent = Agent::start("nothing here".to_owned());
+    let agent = service("nothing here".to_owned());
     let (_directory, token_file) = temporary_file("secret token");
     let missing = PathBuf::from("/nonexistent/token");
-    let service = Endpoint::parse(&agent.url()).unwrap();
+    let endpoint = || Endpoint::parse(&agent.url()).unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let no_instance = Endpoint::parse(&format!("http://127.0.0.1:{nobody}")).unwrap();
     for (source, kind, part) in [
+        (
+            KeySource::Instance { service: endpoint(), role: Some("r".into()) },
+            ErrorKind::Denied,
+            "metadata service of the instance is no valid JSON",
+        ),
+        (
+            KeySource::Instance { service: no_instance, role: None },
+            ErrorKind::Unavailable,
+            "the metadata service of the instance gives no keys: no connection",
+        ),
         (KeySource::Container { url: agent.url(), token_file: None }, ErrorKind::Denied, "agent of the container"),
         (
             KeySource::Container { url: agent.url(), token_file: Some(missing) },
             ErrorKind::Settings,
             "/nonexistent/token",
         ),
-        (KeySource::WebIdentity { service, role: "r".into(), token_file }, ErrorKind::Denied, "token service"),
+        (
+            KeySource::WebIdentity { service: endpoint(), role: "r".into(), token_file },
+            ErrorKind::Denied,
+            "token service",
+        ),
         (KeySource::Process { command: vec!["false".into()] }, ErrorKind::Denied, "'false' failed"),
     ] {
         let error = put(&open(&server, source), "a").unwrap_err();
@@ -197,8 +207,8 @@ fn keys_with_characters_that_no_key_has_are_refused_without_being_shown() {
         assert_eq!(error.kind(), ErrorKind::Settings, "{reason}");
         assert!(reason.contains(what) && !format!("{error:?}").contains(secret), "{error:?}");
     }
-    let document = json(&Credentials { token: Some("t\u{f6}ken".into()), ..good.clone() }, "Token", LATER);
-    let agent = Agent::start(document);
+    let odd = Credentials { token: Some("t\u{f6}ken".into()), ..good.clone() };
+    let agent = service(odd.in_json("Token", LATER));
     let storage = open(&server, KeySource::Container { url: agent.url(), token_file: None });
     let error = put(&storage, "a").unwrap_err();
     assert!(format!("{error:?}").contains("session token") && !format!("{error:?}").contains("ken\""), "{error:?}");

@@ -141,6 +141,16 @@ fn names_that_no_bucket_or_region_has_are_refused() {
         let error = S3Storage::open(&S3Settings { region: region.into(), ..settings(&server) }).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Settings, "{region}");
     }
+    for path in ["/..", "/../x", "/x/../y", "/./x", "/x//y", "/x\n"] {
+        let error = S3Storage::open(&S3Settings { path: path.into(), ..settings(&server) }).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Settings, "{path}");
+        assert_eq!(error.hint(), Some("check repoN-path"), "{path}");
+    }
+    for address in [server.url(), "http://[::1]:9000".to_owned()] {
+        let endpoint = Endpoint::parse(&address).unwrap();
+        let error = S3Storage::open(&S3Settings { style: UriStyle::Host, endpoint, ..settings(&server) }).unwrap_err();
+        assert!(error.hint().unwrap().contains("repoN-s3-uri-style=path"), "{address}: {error:?}");
+    }
     // What could be a name is for the service to refuse.
     for (bucket, style) in [("xn--a", UriStyle::Host), ("-", UriStyle::Host), ("tenant:b", UriStyle::Path)] {
         let proxy = Some(Endpoint::parse(&server.url()).unwrap());

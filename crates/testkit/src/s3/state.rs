@@ -36,6 +36,27 @@ impl Credentials {
         let token = self.access_key.replace("AccessKey", "Session/Token+==");
         Self { token: Some(token), ..self }
     }
+
+    /// As services and programs write them in JSON. `token` is what they call the token.
+    pub fn in_json(&self, token: &str, expiration: &str) -> String {
+        let Self { access_key, secret, token: value } = self;
+        let value = value.as_deref().unwrap_or_default();
+        format!(
+            r#"{{"Version":1,"AccessKeyId":"{access_key}","SecretAccessKey":"{secret}","{token}":"{value}","Expiration":"{expiration}"}}"#
+        )
+    }
+
+    /// As the token service gives them for a web identity.
+    pub fn in_xml(&self, expiration: &str) -> String {
+        let Self { access_key, secret, token } = self;
+        let token = token.as_deref().unwrap_or_default();
+        format!(
+            "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>\
+             <AccessKeyId>{access_key}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
+             <SessionToken>{token}</SessionToken><Expiration>{expiration}</Expiration>\
+             </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
+        )
+    }
 }
 
 /// A request that came in.

@@ -7,7 +7,7 @@ mod choice;
 pub(super) mod overlap;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use pgark_postgres::label::{MappedTablespace, TablespaceMap};
 use pgark_repository::manifest::Tablespace;
@@ -72,13 +72,9 @@ impl Layout {
         relocation: &Relocation,
         version_directory: &str,
     ) -> Result<Self> {
-        let choices = Choices { contents, tablespaces, relocation };
-        let chosen = choices.links()?;
-        let moves_tablespaces = chosen.iter().any(|link| {
-            let original = contents.named.get(&link.path).and_then(|named| named.target.as_ref());
-            matches!(link.kind, LinkKind::Tablespace(_)) && original != Some(&link.text)
-        });
-        let mut layout = Self { data_directory: data_directory.to_owned(), links: BTreeMap::new(), moves_tablespaces };
+        let chosen = Choices { contents, tablespaces, relocation }.links()?;
+        let mut layout =
+            Self { data_directory: data_directory.to_owned(), links: BTreeMap::new(), moves_tablespaces: false };
         for link in chosen {
             // Links that lead here come before those that lie behind them.
             let leads_to = layout.parent_of(&link.path).join(&link.text);
@@ -87,7 +83,11 @@ impl Layout {
                 (LinkKind::File, Some(directory), Some(name)) => overlap::without_links(directory)?.join(name),
                 _ => overlap::without_links(&leads_to)?,
             };
-            layout.links.insert(link.path.clone(), Link { place, ..link });
+            // What is made is the place. By a way through a directory that is not there nobody would get to it.
+            let text = if goes_back(&link.text) { place.clone() } else { link.text };
+            let original = contents.named.get(&link.path).and_then(|named| named.target.as_ref());
+            layout.moves_tablespaces |= matches!(link.kind, LinkKind::Tablespace(_)) && original != Some(&text);
+            layout.links.insert(link.path.clone(), Link { text, place, ..link });
         }
         overlap::check(&layout, version_directory)?;
         Ok(layout)
@@ -151,6 +151,11 @@ impl Layout {
         });
         self.moves_tablespaces.then(|| TablespaceMap(tablespaces.collect()).render())
     }
+}
+
+/// Whether a path leads into a directory and out of it again.
+fn goes_back(path: &Path) -> bool {
+    path.components().skip_while(|part| !matches!(part, Component::Normal(_))).any(|part| part == Component::ParentDir)
 }
 
 impl Link {

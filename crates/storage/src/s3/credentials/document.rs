@@ -7,7 +7,7 @@ use object_store::aws::AwsCredential;
 use serde::Deserialize;
 
 use super::{Fetched, unsendable};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Origin};
 use crate::network::Failure;
 
 /// What the metadata service, the agent of a container and a program answer with. Other members don't matter.
@@ -85,6 +85,7 @@ fn usable(keys: Keys, source: &str) -> Result<Fetched, Failure> {
 
 fn unusable(source: &str, what: &str) -> Failure {
     Failure::new(ErrorKind::Denied, format!("the answer of {source} is {what}"))
+        .origin(Origin::Service)
         .hint("check what repoN-s3-key-type says and where the keys come from")
 }
 

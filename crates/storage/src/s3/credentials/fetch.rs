@@ -16,8 +16,6 @@ use crate::error::ErrorKind;
 use crate::network::{Endpoint, Failure, Retry, Transport};
 use crate::s3::failure;
 
-/// The metadata service of EC2: <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>.
-const METADATA: &str = "http://169.254.169.254/latest";
 /// How long the metadata service may take. Where there is none, nothing answers at its address.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the token is to be good that the metadata service wants to see, in seconds.
@@ -46,7 +44,7 @@ pub(super) struct Fetcher {
 impl Fetcher {
     pub(super) async fn fetch(&self) -> Result<Fetched, Failure> {
         match &self.source {
-            KeySource::Instance { role } => self.ask_instance(role.as_deref()).await,
+            KeySource::Instance { service, role } => self.ask_instance(service, role.as_deref()).await,
             KeySource::Container { url, token_file } => {
                 let what = "the agent of the container";
                 let token = token_file.as_deref().map(read_token).transpose()?;
@@ -63,9 +61,9 @@ impl Fetcher {
         }
     }
 
-    async fn ask_instance(&self, role: Option<&str>) -> Result<Fetched, Failure> {
+    async fn ask_instance(&self, service: &Endpoint, role: Option<&str>) -> Result<Fetched, Failure> {
         let what = "the metadata service of the instance";
-        let url = |path: &str| format!("{METADATA}/{path}");
+        let url = |path: &str| format!("{service}/latest/{path}");
         let lifetime = ("x-aws-ec2-metadata-token-ttl-seconds", METADATA_TOKEN_SECONDS);
         let token = text(&self.ask(what, Method::PUT, &url("api/token"), Some(lifetime)).await?);
         let known = Some(("x-aws-ec2-metadata-token", token.as_str()));

@@ -49,6 +49,8 @@ pub enum CredentialSettings {
 pub enum KeySource {
     /// The metadata service of an EC2 instance gives them.
     Instance {
+        /// The metadata service; [`Self::METADATA`] unless told otherwise.
+        service: Endpoint,
         /// The role whose keys are asked for; by default the one of the instance.
         role: Option<String>,
     },
@@ -73,6 +75,12 @@ pub enum KeySource {
         /// The program, and its arguments.
         command: Vec<String>,
     },
+}
+
+impl KeySource {
+    /// Where an EC2 instance finds its metadata service:
+    /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>.
+    pub const METADATA: &str = "http://169.254.169.254";
 }
 
 /// What signs the requests of a storage.

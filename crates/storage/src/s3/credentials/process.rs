@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use zeroize::Zeroizing;
 
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Origin};
 use crate::network::Failure;
 
 /// The most that a program may write; keys are much less.
@@ -45,6 +45,7 @@ async fn output(program: &str, arguments: &[String]) -> Result<Zeroizing<Vec<u8>
 
 fn failed(reason: &str) -> Failure {
     Failure::new(ErrorKind::Denied, format!("the program that gives keys: {reason}"))
+        .origin(Origin::Service)
         .hint("run repoN-s3-process-cmd by hand, as the user that pgark runs as")
 }
 
