@@ -6,9 +6,10 @@
 //! [`wal`] are what the blocks of a backup hold; [`repository`] opens and creates the whole. Names of objects come from
 //! [`names`] alone.
 //!
-//! Nothing here knows PostgreSQL's formats or SQL. Decoders take arbitrary bytes: they answer with an error, never with
+//! Nothing here knows PostgreSQL's formats or SQL, but for what [`arrangement`] knows of pages. Decoders take arbitrary bytes: they answer with an error, never with
 //! a panic, and allocate nothing on a length they did not check.
 
+pub mod arrangement;
 mod bytes;
 pub mod checked;
 pub mod codec;

@@ -1,11 +1,17 @@
-//! Compressing with zstd, at the level that was asked for or at a lower one that makes the same of the same blocks. Numbers in which
-//! nothing repeats, such as vectors, come to the same size at both, and at the lower one in two thirds of the time.
+//! Compressing with zstd, at the level that was asked for or in another way that takes less time and makes no more of the same blocks.
+//! Numbers in which nothing repeats, such as vectors, come to the same size at a lower level, and column by column to a
+//! smaller one; indexes, column by column, to a fraction.
 
 use std::io;
 use std::ops::RangeInclusive;
 
 use zstd::bulk::Compressor;
-use zstd::zstd_safe::{CParameter, compress_bound};
+use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
+use zstd::zstd_safe::{
+    CCtx, CParameter, InBuffer, OutBuffer, ParamSwitch, ResetDirective, compress_bound, get_error_name,
+};
+
+use crate::arrangement::Arrangement;
 
 /// The levels at which zstd looks for what repeats in two tables, and how large these are for WAL: 2^14 entries for long
 /// matches and 2^13 for short ones, not 2^17 and 2^16 as for other blocks of 1 MiB. What repeats in WAL lies near, and is
@@ -18,6 +24,8 @@ const TABLES_FOR_WAL: [CParameter; 2] = [CParameter::HashLog(14), CParameter::Ch
 pub(crate) enum Content {
     /// Anything.
     Any,
+    /// Pages of files.
+    Pages,
     /// WAL, in blocks of 1 MiB.
     Wal,
 }
@@ -25,27 +33,72 @@ pub(crate) enum Content {
 /// The level that is tried instead of higher ones: the highest at which zstd looks for what repeats in one way only.
 const LOW_LEVEL: i32 = 2;
 
-/// A block may be larger by this part of itself at the low level: a four-hundredth.
+/// The level for numbers column by column, at which zstd hardly looks for what repeats: it is the bytes of one column that are like each
+/// other, if any are. They are told to be compressed at all, which they are not by themselves below level 1.
+const LEVEL_OF_NUMBERS: i32 = -100;
+const COLUMNS_OF_NUMBERS: usize = 4;
+const LITERALS_OF_NUMBERS: CParameter = CParameter::LiteralCompressionMode(ParamSwitch::Enable);
+
+/// A block may be larger by this part of itself in another way than the one that was asked for: a four-hundredth.
 const TOLERANCE: usize = 400;
 
 /// Blocks shorter than this are not tried: what they come to says little about others.
 const TRIED_BYTES: usize = 64 << 10;
 
-/// Blocks that follow on one that came to the same size, and are compressed at the low level before both are tried again.
-const FOLLOWING: u32 = 15;
-
-/// Blocks before the first that is tried, and the most that lie between two that are tried in vain.
-const FIRST_TRIED: u32 = 32;
+/// Blocks before the first that is tried, how many times as many come before the next as long as what is tried comes out the same, and the most of them.
+const FIRST_TRIED: u32 = 16;
+const RARER: u32 = 4;
 const MOST_BETWEEN: u32 = 512;
+
+/// A block that comes to more or less than the last tried one, by this part of itself, is not of the same kind: an eighth.
+const SAME_KIND: usize = 8;
+
+/// One way to compress a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// At the level that was asked for.
+    Asked,
+    /// At the low level.
+    Low,
+    /// As numbers of four bytes, column by column.
+    Numbers,
+    /// As rows of eight bytes, of which the tuples of indexes are made, column by column.
+    Tuples,
+}
+
+impl Way {
+    fn arrangement(self, content: Content) -> Arrangement {
+        match (self, content) {
+            (Self::Numbers, _) => Arrangement::Columns4,
+            (Self::Tuples, _) => Arrangement::Columns8,
+            (_, Content::Pages) => Arrangement::RelativePages,
+            (_, Content::Any | Content::Wal) => Arrangement::None,
+        }
+    }
+
+    /// Those that may do for the one that was asked for.
+    fn others(level: i32, content: Content) -> &'static [Self] {
+        match (content, level > LOW_LEVEL) {
+            (Content::Pages, true) => &[Self::Low, Self::Numbers, Self::Tuples],
+            (Content::Pages, false) => &[Self::Numbers, Self::Tuples],
+            (Content::Any | Content::Wal, true) => &[Self::Low],
+            (Content::Any | Content::Wal, false) => &[],
+        }
+    }
+}
 
 /// Compresses blocks, one after the other.
 pub(crate) struct Thrifty {
     level: i32,
-    asked: Compressor<'static>,
-    /// Set up once there is a block to be tried.
-    low: Option<Compressor<'static>>,
+    content: Content,
     choice: Choice,
-    /// What a block that is tried comes to at the low level.
+    asked: Compressor<'static>,
+    /// Those of other ways are set up once there is a block to be tried.
+    low: Option<Compressor<'static>>,
+    numbers: Option<Compressor<'static>>,
+    /// A block in another arrangement.
+    arranged: Vec<u8>,
+    /// What a block that is tried comes to in one of the other ways.
     tried: Vec<u8>,
 }
 
@@ -59,95 +112,168 @@ impl Thrifty {
         if content == Content::Wal && LEVELS_WITH_TABLES.contains(&level) {
             TABLES_FOR_WAL.into_iter().try_for_each(|table| asked.set_parameter(table))?;
         }
-        Ok(Self { level, asked, low: None, choice: Choice::default(), tried: Vec::new() })
+        Ok(Self {
+            level,
+            content,
+            choice: Choice::default(),
+            asked,
+            low: None,
+            numbers: None,
+            arranged: Vec::new(),
+            tried: Vec::new(),
+        })
     }
 
-    /// Leaves a zstd frame in `encoded`, which is empty before.
+    /// Leaves a zstd frame in `encoded`, which is empty before, and gives the arrangement of what is in it.
     ///
     /// # Errors
     /// Where there is no memory.
-    pub(crate) fn compress(&mut self, plain: &[u8], encoded: &mut Vec<u8>) -> io::Result<()> {
-        if self.level <= LOW_LEVEL || plain.len() < TRIED_BYTES {
-            return compress(&mut self.asked, plain, encoded);
+    pub(crate) fn compress(&mut self, plain: &[u8], encoded: &mut Vec<u8>) -> io::Result<Arrangement> {
+        let others = Way::others(self.level, self.content);
+        if others.is_empty() || plain.len() < TRIED_BYTES {
+            return self.compress_in(Way::Asked, plain, encoded);
         }
-        match self.choice.next() {
-            Way::Asked => compress(&mut self.asked, plain, encoded),
-            Way::Low => compress(self.low()?, plain, encoded),
-            Way::Both => {
-                let mut tried = std::mem::take(&mut self.tried);
-                tried.clear();
-                compress(self.low()?, plain, &mut tried)?;
-                compress(&mut self.asked, plain, encoded)?;
-                self.choice.learn(encoded.len(), tried.len());
-                self.tried = tried;
-                Ok(())
+        let Some(way) = self.choice.next() else { return self.try_all(others, plain, encoded) };
+        let arrangement = self.compress_in(way, plain, encoded)?;
+        self.choice.compare(encoded.len(), plain.len());
+        Ok(arrangement)
+    }
+
+    /// Compresses a block in all ways, keeps the smallest, and learns from it.
+    fn try_all(&mut self, others: &[Way], plain: &[u8], encoded: &mut Vec<u8>) -> io::Result<Arrangement> {
+        let mut best = (Way::Asked, self.compress_in(Way::Asked, plain, encoded)?);
+        let mut most = encoded.len() + encoded.len() / TOLERANCE;
+        let mut tried = std::mem::take(&mut self.tried);
+        for way in others {
+            tried.clear();
+            let arrangement = self.compress_in(*way, plain, &mut tried)?;
+            if tried.len() <= most {
+                best = (*way, arrangement);
+                most = tried.len();
+                std::mem::swap(encoded, &mut tried);
             }
         }
+        self.tried = tried;
+        let (way, arrangement) = best;
+        self.choice.learn(way, encoded.len(), plain.len());
+        Ok(arrangement)
     }
 
-    fn low(&mut self) -> io::Result<&mut Compressor<'static>> {
-        let low = match self.low.take() {
-            Some(low) => low,
-            None => Compressor::new(LOW_LEVEL)?,
+    fn compress_in(&mut self, way: Way, plain: &[u8], encoded: &mut Vec<u8>) -> io::Result<Arrangement> {
+        let arrangement = way.arrangement(self.content);
+        let (bytes, arrangement) = if arrangement.arrange(plain, &mut self.arranged) {
+            (&self.arranged[..], arrangement)
+        } else {
+            (plain, Arrangement::None)
         };
-        Ok(self.low.insert(low))
+        encoded.reserve(compress_bound(bytes.len()));
+        match way {
+            Way::Asked => self.asked.compress_to_buffer(bytes, encoded)?,
+            Way::Low | Way::Tuples => {
+                let level = self.level.min(LOW_LEVEL);
+                set_up(&mut self.low, || Compressor::new(level))?.compress_to_buffer(bytes, encoded)?
+            }
+            Way::Numbers => {
+                let numbers = set_up(&mut self.numbers, compressor_of_numbers)?;
+                compress_in_pieces(numbers.context_mut(), COLUMNS_OF_NUMBERS, bytes, encoded)?
+            }
+        };
+        Ok(arrangement)
     }
 }
 
-fn compress(compressor: &mut Compressor<'_>, plain: &[u8], encoded: &mut Vec<u8>) -> io::Result<()> {
-    encoded.reserve(compress_bound(plain.len()));
-    compressor.compress_to_buffer(plain, encoded).map(drop)
+fn set_up<'a>(
+    compressor: &'a mut Option<Compressor<'static>>,
+    make: impl FnOnce() -> io::Result<Compressor<'static>>,
+) -> io::Result<&'a mut Compressor<'static>> {
+    let ready = match compressor.take() {
+        Some(ready) => ready,
+        None => make()?,
+    };
+    Ok(compressor.insert(ready))
 }
 
-/// At which level a block is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Asked,
-    Low,
-    Both,
+fn compressor_of_numbers() -> io::Result<Compressor<'static>> {
+    let mut compressor = Compressor::new(LEVEL_OF_NUMBERS)?;
+    compressor.set_parameter(LITERALS_OF_NUMBERS)?;
+    Ok(compressor)
 }
 
-/// Chooses the level of one block after the other.
+/// Compresses into one frame in which each piece has blocks, and so a code, of its own.
+fn compress_in_pieces(context: &mut CCtx<'_>, pieces: usize, bytes: &[u8], encoded: &mut Vec<u8>) -> io::Result<usize> {
+    let failed = |code| io::Error::other(get_error_name(code));
+    context.reset(ResetDirective::SessionOnly).map_err(failed)?;
+    context.set_pledged_src_size(Some(bytes.len() as u64)).map_err(failed)?;
+    // Each piece that ends ends a block, which takes some bytes more than `compress_bound` knows of.
+    encoded.reserve(compress_bound(bytes.len()) + pieces * compress_bound(0));
+    let mut output = OutBuffer::around(encoded);
+    let length = bytes.len() / pieces;
+    for piece in 0..pieces {
+        let is_last = piece + 1 == pieces;
+        let (end, directive) = if is_last {
+            (bytes.len(), ZSTD_EndDirective::ZSTD_e_end)
+        } else {
+            ((piece + 1) * length, ZSTD_EndDirective::ZSTD_e_flush)
+        };
+        let mut input = InBuffer::around(&bytes[piece * length..end]);
+        // All of it is taken at once, as there is room for it.
+        let left = context.compress_stream2(&mut output, &mut input, directive).map_err(failed)?;
+        if left != 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+    }
+    Ok(output.pos())
+}
+
+/// Chooses the way of one block after the other.
 #[derive(Debug)]
 struct Choice {
-    /// What is done till both levels are tried again, and for how many blocks yet.
     way: Way,
+    /// For how many blocks yet, and for how many from the last that was tried.
     left: u32,
-    /// How many blocks follow where the next try is in vain.
     pause: u32,
+    /// What the last block that was tried came to: its length, and its length before.
+    came_to: Option<(usize, usize)>,
 }
 
 impl Default for Choice {
     fn default() -> Self {
-        Self { way: Way::Asked, left: FIRST_TRIED, pause: FIRST_TRIED }
+        Self { way: Way::Asked, left: FIRST_TRIED, pause: FIRST_TRIED, came_to: None }
     }
 }
 
 impl Choice {
-    fn next(&mut self) -> Way {
-        match self.left.checked_sub(1) {
-            Some(left) => {
-                self.left = left;
-                self.way
-            }
-            None => Way::Both,
+    /// The way of the next block. Where there is none all are tried with it.
+    fn next(&mut self) -> Option<Way> {
+        self.left = self.left.checked_sub(1)?;
+        Some(self.way)
+    }
+
+    /// Goes by the best way of a block, and by what it came to in it.
+    fn learn(&mut self, way: Way, encoded: usize, plain: usize) {
+        let is_the_same = self.came_to.is_some() && way == self.way && self.is_of_the_same_kind(encoded, plain);
+        self.pause = if is_the_same { (RARER * self.pause).min(MOST_BETWEEN) } else { FIRST_TRIED };
+        (self.way, self.left, self.came_to) = (way, self.pause, Some((encoded, plain)));
+    }
+
+    /// Has the next block tried if this one came to something else than the last that was tried, which was not just now.
+    fn compare(&mut self, encoded: usize, plain: usize) {
+        if self.pause - self.left >= FIRST_TRIED && !self.is_of_the_same_kind(encoded, plain) {
+            self.left = 0;
         }
     }
 
-    /// Goes by what a block came to at the level that was asked for and at the low one.
-    fn learn(&mut self, asked: usize, low: usize) {
-        if low <= asked + asked / TOLERANCE {
-            *self = Self { way: Way::Low, left: FOLLOWING, pause: FIRST_TRIED };
-        } else {
-            let pause = (2 * self.pause).min(MOST_BETWEEN);
-            *self = Self { way: Way::Asked, left: self.pause, pause };
-        }
+    fn is_of_the_same_kind(&self, encoded: usize, plain: usize) -> bool {
+        let Some((tried_encoded, tried_plain)) = self.came_to else { return true };
+        let (length, tried) = (encoded * tried_plain, tried_encoded * plain);
+        length.abs_diff(tried) <= tried / SAME_KIND
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::{Codec, Decoder};
 
     /// Numbers below another one.
     fn random() -> impl FnMut(u32) -> u32 {
@@ -175,36 +301,95 @@ mod tests {
         std::iter::repeat_with(row).flatten().take(length).collect()
     }
 
-    fn sizes(thrifty: &mut Thrifty, plain: &[u8], blocks: usize) -> Vec<usize> {
-        let mut encoded = Vec::new();
-        let mut size = || {
-            encoded.clear();
-            thrifty.compress(plain, &mut encoded).unwrap();
-            assert_eq!(zstd::bulk::decompress(&encoded, plain.len()).unwrap(), plain);
-            encoded.len()
+    /// An index on a number: tuples of sixteen bytes, each a place in the table, its own length, and the next number.
+    fn index(length: usize) -> Vec<u8> {
+        let tuple = |number: u64| {
+            let place = [
+                0,
+                0,
+                (number / 60).to_le_bytes()[0],
+                (number / 60).to_le_bytes()[1],
+                (number % 60).to_le_bytes()[0],
+                0,
+            ];
+            [&place[..], &[16, 0], &(7_000_000 + number).to_le_bytes()].concat()
         };
-        (0..blocks).map(|_| size()).collect()
+        (0..).flat_map(tuple).take(length).collect()
+    }
+
+    /// Compresses a block so many times and gives what it came to, and how it was arranged.
+    fn outcomes(thrifty: &mut Thrifty, plain: &[u8], blocks: usize) -> Vec<(usize, Arrangement)> {
+        let (mut encoded, mut decoder, mut back) = (Vec::new(), Decoder::default(), vec![0; plain.len()]);
+        let mut outcome = || {
+            encoded.clear();
+            let arrangement = thrifty.compress(plain, &mut encoded).unwrap();
+            back.fill(0);
+            decoder.decode(Codec::Zstd(arrangement), &encoded, &mut back).unwrap();
+            assert!(back == plain, "{arrangement:?}");
+            (encoded.len(), arrangement)
+        };
+        (0..blocks).map(|_| outcome()).collect()
+    }
+
+    fn sizes(thrifty: &mut Thrifty, plain: &[u8], blocks: usize) -> Vec<usize> {
+        outcomes(thrifty, plain, blocks).into_iter().map(|(size, _)| size).collect()
+    }
+
+    fn size_at(level: i32, plain: &[u8]) -> usize {
+        zstd::bulk::compress(plain, level).unwrap().len()
     }
 
     #[test]
     fn what_the_low_level_makes_as_small_is_left_to_it_and_nothing_else() {
-        let size_at = |level, plain: &[u8]| zstd::bulk::compress(plain, level).unwrap().len();
         let (vectors, rows) = (vectors(128 << 10), rows(128 << 10));
         let (asked, low) = (size_at(3, &rows), size_at(LOW_LEVEL, &rows));
         assert!(low > asked + asked / TOLERANCE, "{low} and {asked} bytes of rows");
         let mut thrifty = Thrifty::new(3, Content::Any).unwrap();
         assert!(sizes(&mut thrifty, &rows, 200).iter().all(|size| *size == asked));
 
-        // However long rows have been compressed, vectors are found out at last.
+        // However long rows have been compressed, vectors are found out by what they come to.
         let asked = size_at(3, &vectors);
-        let of_vectors = sizes(&mut thrifty, &vectors, MOST_BETWEEN as usize + 17);
+        let of_vectors = sizes(&mut thrifty, &vectors, 100);
         assert!(of_vectors.iter().all(|size| *size <= asked + asked / TOLERANCE), "{asked}");
         assert_eq!(thrifty.choice.way, Way::Low);
 
-        // And rows that follow are found out soon.
+        // And so are rows that follow.
         let asked = size_at(3, &rows);
         let of_rows = sizes(&mut thrifty, &rows, 40);
-        assert!(of_rows[FOLLOWING as usize + 1..].iter().all(|size| *size == asked));
+        assert!(of_rows[FIRST_TRIED as usize..].iter().all(|size| *size == asked), "{of_rows:?}");
+    }
+
+    #[test]
+    fn pages_of_vectors_and_of_indexes_are_compressed_column_by_column_and_rows_are_not() {
+        for level in [1, 3, 9] {
+            let mut thrifty = Thrifty::new(level, Content::Pages).unwrap();
+            for (plain, arrangement, most) in [
+                (vectors(128 << 10), Arrangement::Columns4, 95),
+                (index(128 << 10), Arrangement::Columns8, 20),
+                (rows(128 << 10), Arrangement::None, 100),
+                (vectors(128 << 10), Arrangement::Columns4, 95),
+                (index(64 << 10), Arrangement::Columns8, 20),
+            ] {
+                // One that is tried, and what follows on it.
+                outcomes(&mut thrifty, &plain, FIRST_TRIED as usize + 1);
+                for (size, of) in outcomes(&mut thrifty, &plain, 20) {
+                    assert_eq!(of, arrangement, "level {level}");
+                    assert!(
+                        size <= size_at(level, &plain) * most / 100,
+                        "{size} bytes of {arrangement:?}, level {level}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_but_pages_is_arranged() {
+        for content in [Content::Any, Content::Wal] {
+            let mut thrifty = Thrifty::new(3, content).unwrap();
+            let of_index = outcomes(&mut thrifty, &index(128 << 10), 40);
+            assert!(of_index.iter().all(|(_, arrangement)| *arrangement == Arrangement::None), "{content:?}");
+        }
     }
 
     #[test]
@@ -219,25 +404,46 @@ mod tests {
 
     #[test]
     fn short_blocks_and_low_levels_are_compressed_as_asked() {
-        let vectors = vectors(TRIED_BYTES - 1);
-        let mut thrifty = Thrifty::new(3, Content::Any).unwrap();
-        sizes(&mut thrifty, &vectors, 100);
-        assert_eq!((thrifty.choice.way, thrifty.choice.left), (Way::Asked, FIRST_TRIED));
+        let short = vectors(TRIED_BYTES - 1);
+        let mut thrifty = Thrifty::new(3, Content::Pages).unwrap();
+        assert!(sizes(&mut thrifty, &short, 100).iter().all(|size| *size == size_at(3, &short)));
+        let vectors = vectors(TRIED_BYTES);
         let mut thrifty = Thrifty::new(LOW_LEVEL, Content::Any).unwrap();
-        sizes(&mut thrifty, &vectors, 100);
-        assert!(thrifty.low.is_none());
+        assert!(sizes(&mut thrifty, &vectors, 100).iter().all(|size| *size == size_at(LOW_LEVEL, &vectors)));
+    }
+
+    /// Which of so many blocks are tried, of which each comes to the same and the best way is the same.
+    fn tried(choice: &mut Choice, way: Way, encoded: usize, blocks: usize) -> Vec<usize> {
+        let mut is_tried = |_: &usize| match choice.next() {
+            Some(_) => {
+                choice.compare(encoded, 131_072);
+                false
+            }
+            None => {
+                choice.learn(way, encoded, 131_072);
+                true
+            }
+        };
+        (0..blocks).filter(|block| is_tried(block)).collect()
     }
 
     #[test]
-    fn tries_in_vain_become_rare() {
-        let mut choice = Choice::default();
-        let mut tried = Vec::new();
-        for block in 0..3000 {
-            if choice.next() == Way::Both {
-                tried.push(block);
-                choice.learn(100_000, 101_000);
-            }
+    fn blocks_of_one_kind_are_tried_ever_more_rarely() {
+        for way in [Way::Asked, Way::Numbers] {
+            let mut choice = Choice::default();
+            assert_eq!(tried(&mut choice, way, 100_000, 2000), [16, 33, 98, 355, 868, 1381, 1894]);
         }
-        assert_eq!(tried, [32, 65, 130, 259, 516, 1029, 1542, 2055, 2568]);
+    }
+
+    #[test]
+    fn a_block_that_comes_to_something_else_has_the_next_tried() {
+        let mut choice = Choice::default();
+        tried(&mut choice, Way::Numbers, 80_000, 1000);
+        // A little more or less is the same kind.
+        assert!(tried(&mut choice, Way::Numbers, 89_000, 100).is_empty());
+        assert_eq!(tried(&mut choice, Way::Tuples, 60_000, 100), [1, 18, 83]);
+        // Where each differs from the one before, no more than one of seventeen is tried.
+        let count: usize = (0..200).map(|block| tried(&mut choice, Way::Asked, 10_000 << (block % 2), 1).len()).sum();
+        assert!((8..=12).contains(&count), "{count}");
     }
 }

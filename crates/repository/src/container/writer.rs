@@ -285,6 +285,11 @@ impl BlockEncoder {
         Self::of(options, Content::Any)
     }
 
+    /// One that encodes the blocks of packs so.
+    pub(crate) fn of_pages(options: WriteOptions) -> Self {
+        Self::of(options, Content::Pages)
+    }
+
     /// One that encodes the blocks of WAL objects so.
     pub fn of_wal(options: WriteOptions) -> Self {
         Self::of(options, Content::Wal)

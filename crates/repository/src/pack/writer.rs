@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use pgark_storage::ObjectWriter;
 
 use super::tables::{self, FrameEntry, FramePages};
-use crate::container::{BlockKind, ContainerWriter, ObjectKind, WriteOptions, Written};
+use crate::container::{BlockEncoder, BlockKind, ContainerWriter, ObjectKind, WriteOptions, Written};
 use crate::error::{Error, Result};
 use crate::names::{self, PackId, StanzaName};
 use crate::repository::Repository;
@@ -68,7 +68,8 @@ impl<'repository> PackWriter<'repository> {
         repository.check_writable()?;
         let name = names::pack(stanza, id)?;
         let sink = repository.storage().create(&name)?;
-        let container = ContainerWriter::new(repository.vault(), ObjectKind::Pack, name, options, sink)?;
+        let encoder = BlockEncoder::of_pages(options);
+        let container = ContainerWriter::begin(repository.vault(), ObjectKind::Pack, 0, name, encoder, sink)?;
         Ok(Self {
             id,
             container,
