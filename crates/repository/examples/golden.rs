@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a tool of the tests, of which it shares some modules")]
 
+#[path = "../tests/all/arranged.rs"]
+mod arranged;
 #[path = "../tests/all/backups.rs"]
 mod backups;
 #[path = "../tests/all/dump.rs"]
@@ -29,7 +31,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let directory = std::env::args_os().nth(1).ok_or("usage: golden <directory>")?;
     let directory = Path::new(&directory);
     let passphrase = Encryption::Passphrase(Zeroizing::new(PASSPHRASE.to_owned()));
-    let samples = [("", sample::write as Sample), ("-garbage", sample::write_garbage), ("-sidecar", sidecar::write)];
+    let samples = [
+        ("", sample::write as Sample),
+        ("-garbage", sample::write_garbage),
+        ("-sidecar", sidecar::write),
+        ("-arranged", arranged::write),
+    ];
     for (suffix, sample) in samples {
         write(directory, &format!("plain{suffix}"), &Encryption::None, sample)?;
         write(directory, &format!("encrypted{suffix}"), &passphrase, sample)?;

@@ -17,11 +17,11 @@ const SIZE_AND_VERSION_AT: usize = 18;
 /// A page of 8192 bytes in the layout of version 4.
 const SIZE_AND_VERSION: u16 = 0x2004;
 /// The least that the header of a tuple takes, and `t_ctid` in it: the halves of the block number and the line pointer's number.
-const TUPLE_HEADER_LENGTH: usize = 24;
+const TUPLE_HEADER_LENGTH: u32 = 24;
 const CTID_BLOCK_AT: [usize; 2] = [12, 14];
 const CTID_NUMBER_AT: usize = 16;
 /// `MAXALIGN`.
-const ALIGNMENT: usize = 8;
+const ALIGNMENT: u32 = 8;
 /// In a line pointer: the offset of the tuple, the flags that say that there is one (`LP_NORMAL`), and its length.
 const OFFSET_MASK: u32 = 0x7FFF;
 const FLAGS_AT: u32 = 15;
@@ -48,7 +48,7 @@ fn line_pointers(page: &Page) -> Option<usize> {
     let end = usize::from(word(page, LOWER_AT));
     let is_page = word(page, SIZE_AND_VERSION_AT) == SIZE_AND_VERSION
         && (HEADER_LENGTH + LINE_POINTER_LENGTH..=PAGE_SIZE).contains(&end)
-        && end % LINE_POINTER_LENGTH == 0;
+        && end.is_multiple_of(LINE_POINTER_LENGTH);
     is_page.then_some(end)
 }
 
@@ -63,26 +63,25 @@ fn shift<const RELATIVE: bool>(page: &mut Page) {
     let mut first: Option<(usize, [u16; 2])> = None;
     for (number, at) in (1_u16..).zip((HEADER_LENGTH..end).step_by(LINE_POINTER_LENGTH)) {
         let stored = u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
-        let length = (stored >> LENGTH_AT) as usize;
+        let length = stored >> LENGTH_AT;
         if length == 0 {
             continue;
         }
-        let expected = last_offset.wrapping_sub(length.next_multiple_of(ALIGNMENT) as u32);
+        let expected = last_offset.wrapping_sub(length.next_multiple_of(ALIGNMENT));
         let shifted =
             if RELATIVE { stored.wrapping_sub(expected) } else { stored.wrapping_add(expected) } & OFFSET_MASK;
-        page[at..at + 4].copy_from_slice(&(stored & !OFFSET_MASK | shifted).to_le_bytes());
+        page[at..at + 4].copy_from_slice(&((stored & !OFFSET_MASK) | shifted).to_le_bytes());
         last_offset = if RELATIVE { stored & OFFSET_MASK } else { shifted };
 
-        let tuple = last_offset as usize;
         let has_ctid = is_table
-            && stored >> FLAGS_AT & 3 == NORMAL
+            && (stored >> FLAGS_AT) & 3 == NORMAL
             && length >= TUPLE_HEADER_LENGTH
-            && tuple >= end
-            && tuple % ALIGNMENT == 0
-            && tuple + TUPLE_HEADER_LENGTH <= PAGE_SIZE;
+            && last_offset.is_multiple_of(ALIGNMENT)
+            && (end..=PAGE_SIZE - TUPLE_HEADER_LENGTH as usize).contains(&(last_offset as usize));
         if !has_ctid {
             continue;
         }
+        let tuple = last_offset as usize;
         shift_word::<RELATIVE>(page, tuple + CTID_NUMBER_AT, number);
         match first {
             None => first = Some((tuple, CTID_BLOCK_AT.map(|at| word(page, tuple + at)))),
@@ -179,7 +178,7 @@ mod tests {
     fn any_page() -> impl Strategy<Value = Vec<u8>> {
         let pointer = prop_oneof![
             (0_u32..1024, 0_u32..3, 0_u32..200)
-                .prop_map(|(offset, flags, length)| offset * 8 | flags << 15 | length << 17),
+                .prop_map(|(offset, flags, length)| (offset * 8) | (flags << 15) | (length << 17)),
             any::<u32>(),
         ];
         let pointers = proptest::collection::vec(pointer, 0..120);

@@ -23,10 +23,11 @@ pub(crate) struct Object {
     pub(crate) root: [u8; 32],
 }
 
-/// A block and its kind.
+/// A block, its kind, and how it was encoded.
 #[derive(Debug)]
 pub(crate) struct Block {
     pub(crate) kind: u8,
+    pub(crate) codec: u8,
     pub(crate) plain: Vec<u8>,
 }
 
@@ -132,7 +133,7 @@ impl Book {
             let plain = decode(record[8], &open(number, &object[start..start + stored_length]), u32_at(record, 4));
             assert_eq!(record[10..16], [0; 6]);
             assert_eq!(hash(&plain), record[16..48]);
-            blocks.push(Block { kind: record[9], plain });
+            blocks.push(Block { kind: record[9], codec: record[8], plain });
             start += stored_length;
         }
         assert_eq!(start, index_offset);
@@ -159,10 +160,66 @@ fn decode(codec: u8, encoded: &[u8], plain_length: u32) -> Vec<u8> {
         0 => encoded.to_vec(),
         1 => zstd::bulk::decompress(encoded, plain_length).unwrap(),
         2 => lz4_flex::block::decompress(encoded, plain_length).unwrap(),
+        3 => absolute(zstd::bulk::decompress(encoded, plain_length).unwrap()),
+        4 => rows(4, &zstd::bulk::decompress(encoded, plain_length).unwrap()),
+        5 => rows(8, &zstd::bulk::decompress(encoded, plain_length).unwrap()),
         _ => panic!("unknown codec {codec}"),
     };
     assert_eq!(plain.len(), plain_length);
     plain
+}
+
+/// Rows of so many bytes, of their columns. Section 2.2.1.
+fn rows(width: usize, columns: &[u8]) -> Vec<u8> {
+    let count = columns.len() / width;
+    let row = |row: usize| (0..width).map(move |column| columns[column * count + row]);
+    (0..count).flat_map(row).chain(columns[width * count..].iter().copied()).collect()
+}
+
+/// Pages as PostgreSQL knows them, of relative ones. Section 2.2.1.
+fn absolute(mut bytes: Vec<u8>) -> Vec<u8> {
+    for page in bytes.chunks_exact_mut(8192) {
+        let (end, special, version) = (u16_at(page, 12), u16_at(page, 16), u16_at(page, 18));
+        if version != 0x2004 || !(28..=8192).contains(&end) || end % 4 != 0 {
+            continue;
+        }
+        let mut before = i64::from(special);
+        let mut first = None;
+        for (line, at) in (24..usize::from(end)).step_by(4).enumerate() {
+            let (pointer, length) = (u32_at(page, at), u32_at(page, at) >> 17);
+            if length == 0 {
+                continue;
+            }
+            let expected = before - i64::from(length.div_ceil(8) * 8);
+            let offset = (i64::from(pointer % 32768) + expected).rem_euclid(32768);
+            page[at..at + 4].copy_from_slice(&(pointer / 32768 * 32768 + u32::try_from(offset).unwrap()).to_le_bytes());
+            before = offset;
+            let tuple = usize::try_from(offset).unwrap();
+            if special != 8192
+                || pointer >> 15 & 3 != 1
+                || length < 24
+                || tuple < usize::from(end)
+                || tuple % 8 != 0
+                || tuple > 8192 - 24
+            {
+                continue;
+            }
+            let mut add = |at: usize, number: u16| {
+                let sum = u16_at(page, tuple + at).wrapping_add(number);
+                page[tuple + at..tuple + at + 2].copy_from_slice(&sum.to_le_bytes());
+            };
+            add(16, u16::try_from(line + 1).unwrap());
+            match first {
+                None => first = Some((tuple, u16_at(page, tuple + 12), u16_at(page, tuple + 14))),
+                Some((first, high, low)) if first != tuple => {
+                    add(12, high);
+                    add(14, low);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    bytes
 }
 
 fn aes(key: &[u8; 32]) -> LessSafeKey {
@@ -403,6 +460,10 @@ fn cut(mut pages: Vec<u8>, size: u64) -> Vec<u8> {
     assert!(pages.len() >= size && pages.len().div_ceil(8192) == size.div_ceil(8192));
     pages.truncate(size);
     pages
+}
+
+fn u16_at(bytes: &[u8], offset: usize) -> u16 {
+    u16::from_le_bytes(array(&bytes[offset..offset + 2]))
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> u32 {

@@ -11,7 +11,7 @@ use pgark_storage::{LocalStorage, Storage};
 
 use crate::book::{Backup, Book};
 use crate::room::{PASSPHRASE, objects, passphrase};
-use crate::{backups, dump, restore, sample, sidecar};
+use crate::{arranged, backups, dump, restore, sample, sidecar};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
@@ -35,9 +35,12 @@ fn bytes(storage: &dyn Storage) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn they_say_what_they_said_when_they_were_written() {
-    for name in ["plain", "encrypted", "plain-garbage", "encrypted-garbage", "plain-sidecar", "encrypted-sidecar"] {
+    for name in ["", "-garbage", "-sidecar", "-arranged"]
+        .iter()
+        .flat_map(|kind| ["plain", "encrypted"].map(|suite| format!("{suite}{kind}")))
+    {
         let expected = fs::read_to_string(directory().join(format!("{name}.txt"))).unwrap();
-        let found = dump::repository(&open(name)).unwrap();
+        let found = dump::repository(&open(&name)).unwrap();
         for (line, (found, expected)) in (1..).zip(found.lines().zip(expected.lines())) {
             assert_eq!(found, expected, "line {line} of {name}.txt");
         }
@@ -142,6 +145,33 @@ fn a_sidecar_is_what_the_page_says() {
         assert_eq!(files, expected.into(), "{name}");
         assert_eq!(backup.manifest.document()["sidecars"][0]["name"], "cache");
         assert!(backup.files().is_empty() && backup.file_index() == [(0, Vec::new())], "{name}");
+    }
+}
+
+/// Frames in every arrangement, likewise.
+#[test]
+fn arrangements_are_what_the_page_says() {
+    let expected: BTreeMap<_, _> =
+        arranged::items().into_iter().filter_map(|item| Some((item.path, item.content?))).collect();
+    for name in ["plain-arranged", "encrypted-arranged"] {
+        let repository = open(name);
+        let found = restore::files(&repository, &sample::stanza(), &sample::label(sample::FULL)).unwrap();
+        assert!(found == expected, "{name}");
+    }
+    let golden = ["plain-arranged", "encrypted-arranged"].map(|name| (name, bytes(open(name).storage())));
+    let today = crate::room::Room::all().into_iter().map(|room| {
+        arranged::write(&room.repository).unwrap();
+        (room.name, bytes(&*room.storage))
+    });
+    for (name, objects) in golden.into_iter().chain(today) {
+        let book = Book::open(&objects, name.starts_with("encrypted").then_some(PASSPHRASE));
+        let backup = Backup::open(&book, &objects, "demo", sample::FULL);
+        assert!(backup.files() == expected, "{name}");
+        let (_, pack) = objects.iter().find(|(key, _)| key.contains("/pack/")).unwrap();
+        let frames = book.read(objects.keys().find(|key| key.contains("/pack/")).unwrap(), pack).blocks;
+        for codec in [3, 4, 5] {
+            assert!(frames.iter().any(|frame| frame.kind == 16 && frame.codec == codec), "codec {codec}, {name}");
+        }
     }
 }
 

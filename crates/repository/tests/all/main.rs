@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what is not as expected ends the test")]
 
 mod allocation;
+mod arranged;
 mod backups;
 mod book;
 mod check;
