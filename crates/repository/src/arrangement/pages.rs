@@ -1,8 +1,9 @@
 //! Pages of relations, of which is stored how far they are from what they could be expected to say.
 //!
-//! A line pointer says where its tuple begins, which is most times right below the one before; and a tuple of a table says its own place,
-//! its ctid, as long as no newer version follows it. Neither repeats, so that zstd finds nothing in them. What
-//! they differ by from the expected is mostly zero. (PostgreSQL 13 to 18: `bufpage.h`, `itemid.h`, `htup_details.h`.)
+//! A line pointer says where its tuple begins, which is most times right below the one before. A tuple of a table says its own
+//! place, its ctid, as long as no newer version follows it. And its first column is often a number, one more than that of the
+//! tuple before. None of these repeats, so that zstd finds nothing in them. What they differ by from the expected is mostly
+//! the same. (PostgreSQL 13 to 18: `bufpage.h`, `itemid.h`, `htup_details.h`.)
 
 use crate::PAGE_SIZE;
 
@@ -16,10 +17,14 @@ const SPECIAL_AT: usize = 16;
 const SIZE_AND_VERSION_AT: usize = 18;
 /// A page of 8192 bytes in the layout of version 4.
 const SIZE_AND_VERSION: u16 = 0x2004;
-/// The least that the header of a tuple takes, and `t_ctid` in it: the halves of the block number and the line pointer's number.
+/// The least that the header of a tuple takes, and in it `t_ctid`, which are the halves of the block number and the number of the
+/// line pointer, and `t_hoff`, where the columns begin.
 const TUPLE_HEADER_LENGTH: u32 = 24;
 const CTID_BLOCK_AT: [usize; 2] = [12, 14];
 const CTID_NUMBER_AT: usize = 16;
+const COLUMNS_AT: usize = 22;
+/// What is subtracted of the columns.
+const FIRST_COLUMN_LENGTH: usize = 8;
 /// `MAXALIGN`.
 const ALIGNMENT: u32 = 8;
 /// In a line pointer: the offset of the tuple, the flags that say that there is one (`LP_NORMAL`), and its length.
@@ -52,48 +57,103 @@ fn line_pointers(page: &Page) -> Option<usize> {
     is_page.then_some(end)
 }
 
-/// Subtracts what is expected, or adds it again. The bytes may be any: what is added depends on nothing that is changed, but on
-/// the header, on line pointers as they are in truth, and on the block of the first ctid, which stays as it is.
+/// Subtracts what is expected, or adds it again. The bytes may be any: what is added depends on nothing that is changed, or on
+/// what was added to before. `docs/format.md`, section 2.2.1, says why.
 fn shift<const RELATIVE: bool>(page: &mut Page) {
     let Some(end) = line_pointers(page) else { return };
     let special = word(page, SPECIAL_AT);
-    // Only tables have nothing at the end of their pages.
-    let is_table = usize::from(special) == PAGE_SIZE;
-    let mut last_offset = u32::from(special);
-    let mut first: Option<(usize, [u16; 2])> = None;
+    let mut table = (usize::from(special) == PAGE_SIZE).then(Table::default);
+    let mut before = u32::from(special);
     for (number, at) in (1_u16..).zip((HEADER_LENGTH..end).step_by(LINE_POINTER_LENGTH)) {
         let stored = u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
         let length = stored >> LENGTH_AT;
         if length == 0 {
             continue;
         }
-        let expected = last_offset.wrapping_sub(length.next_multiple_of(ALIGNMENT));
+        let padded = length.next_multiple_of(ALIGNMENT);
+        let expected = before.wrapping_sub(padded);
         let shifted =
             if RELATIVE { stored.wrapping_sub(expected) } else { stored.wrapping_add(expected) } & OFFSET_MASK;
         page[at..at + 4].copy_from_slice(&((stored & !OFFSET_MASK) | shifted).to_le_bytes());
-        last_offset = if RELATIVE { stored & OFFSET_MASK } else { shifted };
-
-        let has_ctid = is_table
-            && (stored >> FLAGS_AT) & 3 == NORMAL
-            && length >= TUPLE_HEADER_LENGTH
-            && last_offset.is_multiple_of(ALIGNMENT)
-            && (end..=PAGE_SIZE - TUPLE_HEADER_LENGTH as usize).contains(&(last_offset as usize));
-        if !has_ctid {
-            continue;
+        let offset = if RELATIVE { stored & OFFSET_MASK } else { shifted };
+        if let Some(table) = &mut table {
+            let is_tuple = (stored >> FLAGS_AT) & 3 == NORMAL
+                && length >= TUPLE_HEADER_LENGTH
+                && offset.is_multiple_of(ALIGNMENT)
+                && offset as usize >= end;
+            let tuple = Tuple { number, at: offset as usize, length: length as usize };
+            table.shift::<RELATIVE>(page, is_tuple.then_some(tuple), offset + padded == before);
         }
-        let tuple = last_offset as usize;
-        shift_word::<RELATIVE>(page, tuple + CTID_NUMBER_AT, number);
-        match first {
-            None => first = Some((tuple, CTID_BLOCK_AT.map(|at| word(page, tuple + at)))),
+        before = offset;
+    }
+}
+
+/// Where a tuple of a table lies.
+#[derive(Clone, Copy)]
+struct Tuple {
+    number: u16,
+    at: usize,
+    length: usize,
+}
+
+/// What is expected of the next tuple of a table.
+struct Table {
+    /// The offset of the first tuple that has a ctid, and the halves of the block number in it.
+    first: Option<(usize, [u16; 2])>,
+    /// The first column of the tuple before, as long as all tuples so far lie one right below the other.
+    run: Option<u64>,
+    /// Above this lie those tuples.
+    run_end: usize,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self { first: None, run: Some(0), run_end: PAGE_SIZE }
+    }
+}
+
+impl Table {
+    /// Shifts what is in the tuple that the next line pointer points to, if it does.
+    fn shift<const RELATIVE: bool>(&mut self, page: &mut Page, tuple: Option<Tuple>, is_right_below: bool) {
+        self.run = self.run.filter(|_| is_right_below);
+        let Some(tuple) = tuple else {
+            self.run = None;
+            return;
+        };
+        self.run = self.run.and_then(|before| shift_first_column::<RELATIVE>(page, tuple, before));
+        if self.run.is_some() {
+            self.run_end = tuple.at;
+        } else if tuple.at + TUPLE_HEADER_LENGTH as usize > self.run_end {
+            return;
+        }
+        shift_word::<RELATIVE>(page, tuple.at + CTID_NUMBER_AT, tuple.number);
+        match self.first {
+            None => self.first = Some((tuple.at, CTID_BLOCK_AT.map(|at| word(page, tuple.at + at)))),
             // The same tuple once more.
-            Some((tuple_of_first, _)) if tuple_of_first == tuple => {}
+            Some((first, _)) if first == tuple.at => {}
             Some((_, block)) => {
                 for (at, expected) in CTID_BLOCK_AT.into_iter().zip(block) {
-                    shift_word::<RELATIVE>(page, tuple + at, expected);
+                    shift_word::<RELATIVE>(page, tuple.at + at, expected);
                 }
             }
         }
     }
+}
+
+/// Shifts the first column by that of the tuple before, and gives what it is in truth. There is none in a tuple that is too short.
+fn shift_first_column<const RELATIVE: bool>(page: &mut Page, tuple: Tuple, before: u64) -> Option<u64> {
+    let header = usize::from(page[tuple.at + COLUMNS_AT]);
+    let has_column = header >= TUPLE_HEADER_LENGTH as usize
+        && header.is_multiple_of(ALIGNMENT as usize)
+        && header + FIRST_COLUMN_LENGTH <= tuple.length;
+    if !has_column {
+        return None;
+    }
+    let column = page[tuple.at + header..].first_chunk_mut::<FIRST_COLUMN_LENGTH>()?;
+    let stored = u64::from_le_bytes(*column);
+    let shifted = if RELATIVE { stored.wrapping_sub(before) } else { stored.wrapping_add(before) };
+    *column = shifted.to_le_bytes();
+    Some(if RELATIVE { stored } else { shifted })
 }
 
 fn word(page: &Page, at: usize) -> u16 {
@@ -126,7 +186,10 @@ mod tests {
             page[at..at + 4].copy_from_slice(&pointer.to_le_bytes());
             let [low, high] = [block, block >> 16].map(|half| u16::try_from(half & 0xFFFF).unwrap().to_le_bytes());
             page[offset + 12..offset + 18].copy_from_slice(&[high, low, number.to_le_bytes()].concat());
-            page[offset + 18..offset + 22].copy_from_slice(&[2, 0, 0x12, 9]);
+            page[offset + 18..offset + 23].copy_from_slice(&[2, 0, 0x12, 9, 24]);
+            if *length >= 32 {
+                page[offset + 24..offset + 26].copy_from_slice(&(0x0700 + number).to_le_bytes());
+            }
         }
         page
     }
@@ -143,6 +206,8 @@ mod tests {
         assert_eq!(relative[24..36], pointers);
         let ctid = |offset: usize| &relative[offset + 12..offset + 18];
         assert_eq!([ctid(8128), ctid(8024), ctid(8000)], [&[3, 0, 1, 2, 0, 0], &[0; 6], &[0; 6]]);
+        // The first column is one more each time; the third tuple has none.
+        assert_eq!([&relative[8152..8154], &relative[8048..8050]], [&[1, 7], &[1, 0]]);
         make_absolute(&mut relative);
         assert_eq!(relative, page);
     }
@@ -174,7 +239,8 @@ mod tests {
         assert_eq!(relative, index);
     }
 
-    /// Line pointers of any kind: to tuples that overlap, that lie in the header or past the end, and twice to the same one.
+    /// Line pointers of any kind: to tuples one right below the other, and then to some that overlap, that lie in the header or past
+    /// the end, and twice to the same one.
     fn any_page() -> impl Strategy<Value = Vec<u8>> {
         let pointer = prop_oneof![
             (0_u32..1024, 0_u32..3, 0_u32..200)
@@ -183,20 +249,26 @@ mod tests {
         ];
         let pointers = proptest::collection::vec(pointer, 0..120);
         let special = prop_oneof![Just(8192_u16), Just(8176), any::<u16>()];
-        (pointers, special, any::<u64>()).prop_map(|(pointers, special, seed)| {
-            let mut state = seed | 1;
-            let mut page: Vec<u8> = std::iter::repeat_with(|| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                u8::try_from(state >> 56).unwrap()
-            })
-            .take(PAGE_SIZE)
-            .collect();
+        let run = proptest::collection::vec(20_u32..120, 0..40);
+        (run, pointers, special, any::<u64>()).prop_map(|(run, pointers, special, seed)| {
+            let mut page = vec![0; PAGE_SIZE];
+            blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut page);
+            let mut before = u32::from(special);
+            let run = run.iter().map(|length| {
+                before = before.wrapping_sub(length.next_multiple_of(8)) & OFFSET_MASK;
+                before | (NORMAL << 15) | (length << 17)
+            });
+            let pointers: Vec<u32> = run.chain(pointers).collect();
             let end = u16::try_from(HEADER_LENGTH + LINE_POINTER_LENGTH * pointers.len()).unwrap();
             page[LOWER_AT..14].copy_from_slice(&end.to_le_bytes());
             page[SPECIAL_AT..18].copy_from_slice(&special.to_le_bytes());
             page[SIZE_AND_VERSION_AT..20].copy_from_slice(&SIZE_AND_VERSION.to_le_bytes());
             for (number, pointer) in pointers.iter().enumerate() {
                 page[HEADER_LENGTH + 4 * number..][..4].copy_from_slice(&pointer.to_le_bytes());
+                let columns = (pointer & OFFSET_MASK) as usize + COLUMNS_AT;
+                if columns < PAGE_SIZE && columns >= usize::from(end) {
+                    page[columns] = [24, 24, 24, 32, 3][number % 5];
+                }
             }
             page
         })

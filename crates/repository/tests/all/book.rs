@@ -184,24 +184,32 @@ fn absolute(mut bytes: Vec<u8>) -> Vec<u8> {
             continue;
         }
         let mut before = i64::from(special);
+        let (mut run, mut low, mut column) = (special == 8192, 8192, 0_u64);
         let mut first = None;
         for (line, at) in (24..usize::from(end)).step_by(4).enumerate() {
             let (pointer, length) = (u32_at(page, at), u32_at(page, at) >> 17);
             if length == 0 {
                 continue;
             }
-            let expected = before - i64::from(length.div_ceil(8) * 8);
-            let offset = (i64::from(pointer % 32768) + expected).rem_euclid(32768);
+            let (flags, padded) = (pointer >> 15 & 3, i64::from(length.div_ceil(8) * 8));
+            let offset = (i64::from(pointer % 32768) + before - padded).rem_euclid(32768);
             page[at..at + 4].copy_from_slice(&(pointer / 32768 * 32768 + u32::try_from(offset).unwrap()).to_le_bytes());
+            let right_below = offset + padded == before;
             before = offset;
+            let has_ctid = flags == 1 && length >= 24 && offset >= i64::from(end) && offset % 8 == 0;
+            run &= right_below && has_ctid;
             let tuple = usize::try_from(offset).unwrap();
-            if special != 8192
-                || pointer >> 15 & 3 != 1
-                || length < 24
-                || tuple < usize::from(end)
-                || tuple % 8 != 0
-                || tuple > 8192 - 24
-            {
+            if run {
+                let columns = u32::from(page[tuple + 22]);
+                run = columns >= 24 && columns % 8 == 0 && columns + 8 <= length;
+                if run {
+                    low = tuple;
+                    let at = tuple + columns as usize;
+                    column = column.wrapping_add(u64_at(page, at));
+                    page[at..at + 8].copy_from_slice(&column.to_le_bytes());
+                }
+            }
+            if special != 8192 || !has_ctid || !run && tuple + 24 > low {
                 continue;
             }
             let mut add = |at: usize, number: u16| {
