@@ -75,10 +75,7 @@ impl Encoder {
         let method = match compression {
             Compression::None => Method::None,
             Compression::Lz4 => Method::Lz4,
-            // The one cause of failure is memory that can't be had, at which nothing else would work either.
-            Compression::Zstd(level) => {
-                Thrifty::new(level, content).map_or(Method::None, |compressor| Method::Zstd(Box::new(compressor)))
-            }
+            Compression::Zstd(level) => Method::Zstd(Box::new(Thrifty::new(level, content))),
         };
         Self { method }
     }
@@ -98,6 +95,7 @@ impl Encoder {
                     Err(_) => Codec::None,
                 }
             }
+            // The one cause of failure is memory that can't be had, at which nothing else would work either.
             Method::Zstd(compressor) => compressor.compress(plain, encoded).map_or(Codec::None, Codec::Zstd),
         };
         if codec != Codec::None && encoded.len() < plain.len() {

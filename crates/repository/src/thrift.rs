@@ -30,8 +30,12 @@ pub(crate) enum Content {
     Wal,
 }
 
-/// The level that is tried instead of higher ones: the highest at which zstd looks for what repeats in one way only.
+/// The level that is tried instead of higher ones: the highest at which zstd looks for what repeats in one way only. What is shorter than
+/// seven or six bytes is not looked for then, which makes fewer pieces to be decompressed; the table is a little larger for that.
 const LOW_LEVEL: i32 = 2;
+const TABLE_OF_LOW_LEVEL: CParameter = CParameter::HashLog(16);
+const LONG_MATCHES: CParameter = CParameter::MinMatch(7);
+const SHORTER_MATCHES: CParameter = CParameter::MinMatch(6);
 
 /// The level for numbers column by column, at which zstd hardly looks for what repeats: it is the bytes of one column that are like each
 /// other, if any are. They are told to be compressed at all, which they are not by themselves below level 1.
@@ -39,8 +43,8 @@ const LEVEL_OF_NUMBERS: i32 = -100;
 const COLUMNS_OF_NUMBERS: usize = 4;
 const LITERALS_OF_NUMBERS: CParameter = CParameter::LiteralCompressionMode(ParamSwitch::Enable);
 
-/// A block may be larger by this part of itself in another way than the one that was asked for: a four-hundredth.
-const TOLERANCE: usize = 400;
+/// A block may be larger by this part of itself in another way than the one that was asked for: a two-hundredth.
+const TOLERANCE: usize = 200;
 
 /// Blocks shorter than this are not tried: what they come to says little about others.
 const TRIED_BYTES: usize = 64 << 10;
@@ -60,8 +64,10 @@ const SAME_KIND_OF_BLOCK: usize = 100;
 enum Way {
     /// At the level that was asked for.
     Asked,
-    /// At the low level.
+    /// At the low level, where long matches only are looked for.
     Low,
+    /// The same with shorter ones.
+    LowShorter,
     /// As numbers of four bytes, column by column.
     Numbers,
     /// As rows of eight bytes, of which the tuples of indexes are made, column by column.
@@ -69,6 +75,20 @@ enum Way {
 }
 
 impl Way {
+    /// Those that may do for the one that was asked for: the smaller one by columns, or else the first that is small enough.
+    fn others(level: i32, content: Content) -> &'static [Self] {
+        match (content, level > LOW_LEVEL) {
+            (Content::Pages, true) => &[Self::Numbers, Self::Tuples, Self::Low, Self::LowShorter],
+            (Content::Pages, false) => &[Self::Numbers, Self::Tuples],
+            (Content::Any | Content::Wal, true) => &[Self::Low, Self::LowShorter],
+            (Content::Any | Content::Wal, false) => &[],
+        }
+    }
+
+    fn is_by_columns(self) -> bool {
+        matches!(self, Self::Numbers | Self::Tuples)
+    }
+
     fn arrangement(self, content: Content) -> Arrangement {
         match (self, content) {
             (Self::Numbers, _) => Arrangement::Columns4,
@@ -78,14 +98,19 @@ impl Way {
         }
     }
 
-    /// Those that may do for the one that was asked for.
-    fn others(level: i32, content: Content) -> &'static [Self] {
-        match (content, level > LOW_LEVEL) {
-            (Content::Pages, true) => &[Self::Low, Self::Numbers, Self::Tuples],
-            (Content::Pages, false) => &[Self::Numbers, Self::Tuples],
-            (Content::Any | Content::Wal, true) => &[Self::Low],
-            (Content::Any | Content::Wal, false) => &[],
-        }
+    /// Sets up what compresses so, where `level` was asked for.
+    fn compressor(self, level: i32, content: Content) -> io::Result<Compressor<'static>> {
+        let (level, parameters): (_, &[CParameter]) = match self {
+            Self::Asked if content == Content::Wal && LEVELS_WITH_TABLES.contains(&level) => (level, &TABLES_FOR_WAL),
+            Self::Asked => (level, &[]),
+            Self::Low => (LOW_LEVEL, &[TABLE_OF_LOW_LEVEL, LONG_MATCHES]),
+            Self::LowShorter => (LOW_LEVEL, &[TABLE_OF_LOW_LEVEL, SHORTER_MATCHES]),
+            Self::Numbers => (LEVEL_OF_NUMBERS, &[LITERALS_OF_NUMBERS]),
+            Self::Tuples => (level.min(LOW_LEVEL), &[]),
+        };
+        let mut compressor = Compressor::new(level)?;
+        parameters.iter().try_for_each(|parameter| compressor.set_parameter(*parameter))?;
+        Ok(compressor)
     }
 }
 
@@ -94,36 +119,19 @@ pub(crate) struct Thrifty {
     level: i32,
     content: Content,
     choice: Choice,
-    asked: Compressor<'static>,
-    /// Those of other ways are set up once there is a block to be tried.
-    low: Option<Compressor<'static>>,
-    numbers: Option<Compressor<'static>>,
+    /// What compresses in each way, set up when it is needed first.
+    compressors: [Option<Compressor<'static>>; 5],
     /// A block in another arrangement.
     arranged: Vec<u8>,
-    /// What a block that is tried comes to in one of the other ways.
+    /// What a block that is tried comes to in another way than the best.
     tried: Vec<u8>,
 }
 
 impl Thrifty {
     /// Compresses at `level`, or as if.
-    ///
-    /// # Errors
-    /// Where there is no memory.
-    pub(crate) fn new(level: i32, content: Content) -> io::Result<Self> {
-        let mut asked = Compressor::new(level)?;
-        if content == Content::Wal && LEVELS_WITH_TABLES.contains(&level) {
-            TABLES_FOR_WAL.into_iter().try_for_each(|table| asked.set_parameter(table))?;
-        }
-        Ok(Self {
-            level,
-            content,
-            choice: Choice::default(),
-            asked,
-            low: None,
-            numbers: None,
-            arranged: Vec::new(),
-            tried: Vec::new(),
-        })
+    pub(crate) fn new(level: i32, content: Content) -> Self {
+        let choice = Choice::default();
+        Self { level, content, choice, compressors: Default::default(), arranged: Vec::new(), tried: Vec::new() }
     }
 
     /// Leaves a zstd frame in `encoded`, which is empty before, and gives the arrangement of what is in it.
@@ -131,32 +139,22 @@ impl Thrifty {
     /// # Errors
     /// Where there is no memory.
     pub(crate) fn compress(&mut self, plain: &[u8], encoded: &mut Vec<u8>) -> io::Result<Arrangement> {
-        let others = Way::others(self.level, self.content);
-        if others.is_empty() || plain.len() < TRIED_BYTES {
+        if Way::others(self.level, self.content).is_empty() || plain.len() < TRIED_BYTES {
             return self.compress_in(Way::Asked, plain, encoded);
         }
-        let Some(way) = self.choice.next() else { return self.try_all(others, plain, encoded) };
+        let Some(way) = self.choice.next() else { return self.try_all(plain, encoded) };
         let arrangement = self.compress_in(way, plain, encoded)?;
         self.choice.compare(encoded.len(), plain.len());
         Ok(arrangement)
     }
 
-    /// Compresses a block in all ways, keeps what is best, and learns from it: the smallest of those that take less time, if it is as
+    /// Compresses a block in several ways, keeps what is best, and learns from it: one of those that take less time, if it is as
     /// small as the bytes as they are come to at the level that was asked for.
-    fn try_all(&mut self, others: &[Way], plain: &[u8], encoded: &mut Vec<u8>) -> io::Result<Arrangement> {
-        compress(&mut self.asked, plain, encoded)?;
-        let mut most = encoded.len() + encoded.len() / TOLERANCE;
-        let mut best = None;
+    fn try_all(&mut self, plain: &[u8], encoded: &mut Vec<u8>) -> io::Result<Arrangement> {
+        self.compress_arranged(Way::Asked, Arrangement::None, plain, encoded)?;
+        let most = encoded.len() + encoded.len() / TOLERANCE;
         let mut tried = std::mem::take(&mut self.tried);
-        for way in others {
-            tried.clear();
-            let arrangement = self.compress_in(*way, plain, &mut tried)?;
-            if tried.len() <= most {
-                best = Some((*way, arrangement));
-                most = tried.len();
-                std::mem::swap(encoded, &mut tried);
-            }
-        }
+        let best = self.best(plain, encoded, &mut tried, most)?;
         self.tried = tried;
         let (way, arrangement) = if let Some(best) = best {
             best
@@ -168,48 +166,60 @@ impl Thrifty {
         Ok(arrangement)
     }
 
+    /// The best of the ways that come to no more than so many bytes, which are left in `encoded`.
+    fn best(
+        &mut self,
+        plain: &[u8],
+        encoded: &mut Vec<u8>,
+        tried: &mut Vec<u8>,
+        mut most: usize,
+    ) -> io::Result<Option<(Way, Arrangement)>> {
+        let mut best = None;
+        for way in Way::others(self.level, self.content) {
+            if best.is_some() && !way.is_by_columns() {
+                break;
+            }
+            tried.clear();
+            let arrangement = self.compress_in(*way, plain, tried)?;
+            if tried.len() <= most {
+                (best, most) = (Some((*way, arrangement)), tried.len());
+                std::mem::swap(encoded, tried);
+            }
+        }
+        Ok(best)
+    }
+
     fn compress_in(&mut self, way: Way, plain: &[u8], encoded: &mut Vec<u8>) -> io::Result<Arrangement> {
-        let arrangement = way.arrangement(self.content);
+        self.compress_arranged(way, way.arrangement(self.content), plain, encoded)
+    }
+
+    /// Compresses bytes in an arrangement, and gives it; or as they are, where that is the same.
+    fn compress_arranged(
+        &mut self,
+        way: Way,
+        arrangement: Arrangement,
+        plain: &[u8],
+        encoded: &mut Vec<u8>,
+    ) -> io::Result<Arrangement> {
         let (bytes, arrangement) = if arrangement.arrange(plain, &mut self.arranged) {
             (&self.arranged[..], arrangement)
         } else {
             (plain, Arrangement::None)
         };
+        let place = &mut self.compressors[way as usize];
+        let compressor = match place.take() {
+            Some(compressor) => place.insert(compressor),
+            None => place.insert(way.compressor(self.level, self.content)?),
+        };
+        encoded.reserve(compress_bound(bytes.len()));
         match way {
-            Way::Asked => compress(&mut self.asked, bytes, encoded)?,
-            Way::Low | Way::Tuples => {
-                let level = self.level.min(LOW_LEVEL);
-                compress(set_up(&mut self.low, || Compressor::new(level))?, bytes, encoded)?;
-            }
-            Way::Numbers => {
-                let numbers = set_up(&mut self.numbers, compressor_of_numbers)?;
-                compress_in_pieces(numbers.context_mut(), COLUMNS_OF_NUMBERS, bytes, encoded)?;
+            Way::Numbers => compress_in_pieces(compressor.context_mut(), COLUMNS_OF_NUMBERS, bytes, encoded)?,
+            Way::Asked | Way::Low | Way::LowShorter | Way::Tuples => {
+                compressor.compress_to_buffer(bytes, encoded)?;
             }
         }
         Ok(arrangement)
     }
-}
-
-fn compress(compressor: &mut Compressor<'_>, bytes: &[u8], encoded: &mut Vec<u8>) -> io::Result<()> {
-    encoded.reserve(compress_bound(bytes.len()));
-    compressor.compress_to_buffer(bytes, encoded).map(drop)
-}
-
-fn set_up<'a>(
-    compressor: &'a mut Option<Compressor<'static>>,
-    make: impl FnOnce() -> io::Result<Compressor<'static>>,
-) -> io::Result<&'a mut Compressor<'static>> {
-    let ready = match compressor.take() {
-        Some(ready) => ready,
-        None => make()?,
-    };
-    Ok(compressor.insert(ready))
-}
-
-fn compressor_of_numbers() -> io::Result<Compressor<'static>> {
-    let mut compressor = Compressor::new(LEVEL_OF_NUMBERS)?;
-    compressor.set_parameter(LITERALS_OF_NUMBERS)?;
-    Ok(compressor)
 }
 
 /// Compresses into one frame in which each piece has blocks, and so a code, of its own.
@@ -378,7 +388,7 @@ mod tests {
         let (vectors, rows) = (vectors(128 << 10), rows(128 << 10));
         let (asked, low) = (size_at(3, &rows), size_at(LOW_LEVEL, &rows));
         assert!(low > asked + asked / TOLERANCE, "{low} and {asked} bytes of rows");
-        let mut thrifty = Thrifty::new(3, Content::Any).unwrap();
+        let mut thrifty = Thrifty::new(3, Content::Any);
         assert!(sizes(&mut thrifty, &rows, 200).iter().all(|size| *size == asked));
 
         // However long rows have been compressed, vectors are found out by what they come to.
@@ -396,7 +406,7 @@ mod tests {
     #[test]
     fn pages_of_every_kind_find_their_arrangement() {
         for level in [1, 3, 9] {
-            let mut thrifty = Thrifty::new(level, Content::Pages).unwrap();
+            let mut thrifty = Thrifty::new(level, Content::Pages);
             for (plain, arrangement, most) in [
                 (vectors(128 << 10), Arrangement::Columns4, 95),
                 (index(128 << 10), Arrangement::Columns8, 20),
@@ -421,7 +431,7 @@ mod tests {
     #[test]
     fn nothing_but_pages_is_arranged() {
         for content in [Content::Any, Content::Wal] {
-            let mut thrifty = Thrifty::new(3, content).unwrap();
+            let mut thrifty = Thrifty::new(3, content);
             let of_index = outcomes(&mut thrifty, &index(128 << 10), 40);
             assert!(of_index.iter().all(|(_, arrangement)| *arrangement == Arrangement::None), "{content:?}");
         }
@@ -432,7 +442,7 @@ mod tests {
         let lines: Vec<u8> =
             (0..40_000_u32).flat_map(|line| format!("{:08x} {line}\n", line / 50).into_bytes()).collect();
         let plain = &lines[..512 << 10];
-        let size_with = |content| sizes(&mut Thrifty::new(3, content).unwrap(), plain, 1)[0];
+        let size_with = |content| sizes(&mut Thrifty::new(3, content), plain, 1)[0];
         let (wal, any) = (size_with(Content::Wal), size_with(Content::Any));
         assert!(wal != any && wal < any + any / 50, "{wal} and {any} bytes");
     }
@@ -440,10 +450,10 @@ mod tests {
     #[test]
     fn short_blocks_and_low_levels_are_compressed_as_asked() {
         let short = vectors(TRIED_BYTES - 1);
-        let mut thrifty = Thrifty::new(3, Content::Pages).unwrap();
+        let mut thrifty = Thrifty::new(3, Content::Pages);
         assert!(sizes(&mut thrifty, &short, 100).iter().all(|size| *size == size_at(3, &short)));
         let vectors = vectors(TRIED_BYTES);
-        let mut thrifty = Thrifty::new(LOW_LEVEL, Content::Any).unwrap();
+        let mut thrifty = Thrifty::new(LOW_LEVEL, Content::Any);
         assert!(sizes(&mut thrifty, &vectors, 100).iter().all(|size| *size == size_at(LOW_LEVEL, &vectors)));
     }
 

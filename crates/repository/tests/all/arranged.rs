@@ -43,7 +43,7 @@ pub(crate) fn items() -> Vec<Item> {
 fn table_page(number: usize) -> Vec<u8> {
     const TUPLES: usize = 40;
     // Of some pages one tuple ends the run, as it has no column.
-    let short = if number % 3 == 0 { 30 } else { TUPLES };
+    let short = if number.is_multiple_of(3) { 30 } else { TUPLES };
     let mut page = vec![0; PAGE_SIZE];
     page[12..20].copy_from_slice(&[24 + 4 * 41, 0, 0, 0, 0, 0x20, 4, 0x20]);
     let block = u32::try_from(number).unwrap() + 0x0001_0000;
