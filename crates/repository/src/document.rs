@@ -16,7 +16,7 @@ pub(crate) fn encode<T: Serialize>(vault: &Vault, kind: ObjectKind, name: &Key, 
     let options = WriteOptions { compression: Compression::None, verify: true };
     let mut writer = ContainerWriter::new(vault, kind, name.clone(), options, Vec::new())?;
     writer.append(BlockKind::Document, &json)?;
-    let (bytes, _) = writer.finish()?;
+    let (bytes, ..) = writer.finish()?;
     Ok(bytes)
 }
 

@@ -205,7 +205,7 @@ impl<'repository> Archive<'repository> {
         let mut writer =
             ContainerWriter::new(self.repository.vault(), ObjectKind::Auxiliary, name.clone(), options, Vec::new())?;
         writer.append(BlockKind::Content, bytes)?;
-        let (object, _) = writer.finish()?;
+        let (object, ..) = writer.finish()?;
         match self.repository.storage().put(&name, &object, PutMode::Create) {
             Ok(()) => Ok(Stored::New),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {

@@ -278,7 +278,7 @@ impl<'backup, 'repository> Collector<'backup, 'repository> {
         if let Some(maps) = self.maps.take()
             && let Some(maps) = self.write_maps(maps)?
         {
-            self.packs.finish(maps.pack)?;
+            let _encoder = self.packs.finish(maps.pack)?;
         }
         let written = self.packs.written();
         self.totals.added = written.values().map(|pack| pack.written.length).sum();
@@ -369,7 +369,7 @@ impl<'backup, 'repository> Collector<'backup, 'repository> {
         maps.pack.append_maps(&blocks, self.workers)?;
         maps.blocks.clear();
         if maps.pack.is_full() {
-            self.packs.finish(maps.pack)?;
+            let _encoder = self.packs.finish(maps.pack)?;
             return Ok(None);
         }
         Ok(Some(maps))

@@ -2,10 +2,10 @@
 
 use pgark_repository::PAGE_SIZE;
 use pgark_repository::map::{PageMap, Run, Source};
-use pgark_repository::pack::{FramePages, PackFrame, PackWriter};
+use pgark_repository::pack::{FramePages, PackFrame};
 use pgark_repository::vault::PageHash;
 
-use super::packs::Packs;
+use super::packs::{Packs, Place};
 use crate::error::Result;
 
 /// Pages in a frame. At 128 KiB compression has gained what larger frames would (zstd level 3 on JSON rows: a ratio of
@@ -16,8 +16,8 @@ pub(super) const FRAME_PAGES: usize = 16;
 /// Puts pages into frames, and frames into packs of its own.
 pub(super) struct FrameWriter<'backup, 'repository> {
     packs: &'backup Packs<'repository>,
-    /// The pack for pages that are not compared in every backup.
-    pack: Option<PackWriter<'repository>>,
+    /// Where pages go that are not compared in every backup.
+    place: Place<'repository>,
     /// Whether the frame that is being filled has pages that are.
     is_compared: bool,
     /// The frame that is being filled: numbers, hashes and bytes of its pages.
@@ -32,7 +32,7 @@ pub(super) type Placed = (u32, Source);
 impl<'backup, 'repository> FrameWriter<'backup, 'repository> {
     pub(super) fn new(packs: &'backup Packs<'repository>) -> Self {
         let plain = Vec::with_capacity(FRAME_PAGES * PAGE_SIZE);
-        Self { packs, pack: None, is_compared: true, numbers: Vec::new(), hashes: Vec::new(), plain }
+        Self { packs, place: Place::default(), is_compared: true, numbers: Vec::new(), hashes: Vec::new(), plain }
     }
 
     /// Whether the pages that are added from now on are of a file that every backup compares.
@@ -63,7 +63,7 @@ impl<'backup, 'repository> FrameWriter<'backup, 'repository> {
         }
         let pages = frame_pages(&self.numbers);
         let frame = PackFrame { path: name, pages: &pages, plain: &self.plain, page_hashes: &self.hashes };
-        let (pack, block) = self.packs.append(&mut self.pack, self.is_compared, frame)?;
+        let (pack, block) = self.packs.append(&mut self.place, self.is_compared, frame)?;
         let stride = u16::try_from(self.numbers.len()).unwrap_or(u16::MAX);
         let place = |slot| Source::Frames { pack, block, slot, stride };
         placed.extend((0..).zip(&self.numbers).map(|(slot, number)| (*number, place(slot))));
@@ -96,8 +96,8 @@ impl<'backup, 'repository> FrameWriter<'backup, 'repository> {
     ///
     /// # Errors
     /// Where the repository can't be written.
-    pub(super) fn finish(mut self) -> Result<()> {
-        self.pack.take().map_or(Ok(()), |pack| self.packs.finish(pack))
+    pub(super) fn finish(self) -> Result<()> {
+        self.packs.finish_place(self.place)
     }
 }
 

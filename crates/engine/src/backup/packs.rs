@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pgark_repository::container::WriteOptions;
+use pgark_repository::container::{BlockEncoder, WriteOptions};
 use pgark_repository::pack::{PackFrame, PackWriter, WrittenPack};
 use pgark_repository::{PackId, Repository, StanzaName};
 use ulid::Ulid;
@@ -21,7 +21,14 @@ pub(super) struct Packs<'repository> {
     next: AtomicU32,
     written: Mutex<BTreeMap<PackId, WrittenPack>>,
     /// The pack for what every backup compares.
-    compared: Mutex<Option<PackWriter<'repository>>>,
+    compared: Mutex<Place<'repository>>,
+}
+
+/// Where somebody puts frames: the pack that is not full yet, or what encoded the frames of the last one.
+#[derive(Debug, Default)]
+pub(super) struct Place<'repository> {
+    pack: Option<PackWriter<'repository>>,
+    encoder: Option<BlockEncoder>,
 }
 
 impl<'repository> Packs<'repository> {
@@ -47,48 +54,58 @@ impl<'repository> Packs<'repository> {
     }
 
     pub(super) fn begin(&self) -> Result<PackWriter<'repository>> {
-        let id = PackId { session: self.session, number: self.next.fetch_add(1, Ordering::Relaxed) };
-        Ok(PackWriter::new(self.repository, self.stanza, id, self.options)?)
+        self.begin_with(BlockEncoder::of_pages(self.options))
     }
 
-    /// Stores a frame into a pack, and gives the pack and the block. `own` is the caller's pack, `None` to begin with, as it
-    /// is once the pack is full.
+    fn begin_with(&self, encoder: BlockEncoder) -> Result<PackWriter<'repository>> {
+        let id = PackId { session: self.session, number: self.next.fetch_add(1, Ordering::Relaxed) };
+        Ok(PackWriter::with_encoder(self.repository, self.stanza, id, encoder)?)
+    }
+
+    /// Stores a frame into a pack, and gives the pack and the block. `own` is the caller's place.
     ///
     /// Pages of files that every backup has to compare, whatever the WAL says, come into packs of their own, which all
     /// workers share: so it takes the tables of few packs to compare them.
     pub(super) fn append(
         &self,
-        own: &mut Option<PackWriter<'repository>>,
+        own: &mut Place<'repository>,
         is_compared: bool,
         frame: PackFrame<'_>,
     ) -> Result<(PackId, u32)> {
         let mut shared = is_compared.then(|| lock(&self.compared));
         let place = shared.as_deref_mut().unwrap_or(own);
-        let mut pack = match place.take() {
-            Some(pack) => pack,
-            None => self.begin()?,
+        let mut pack = match (place.pack.take(), place.encoder.take()) {
+            (Some(pack), _) => pack,
+            (None, Some(encoder)) => self.begin_with(encoder)?,
+            (None, None) => self.begin()?,
         };
         let id = pack.id();
         let (block, _) = pack.append_frame(frame)?;
         if pack.is_full() {
-            self.finish(pack)?;
+            place.encoder = Some(self.finish(pack)?);
         } else {
-            *place = Some(pack);
+            place.pack = Some(pack);
         }
         Ok((id, block))
     }
 
     /// Makes the pack durable that the workers share.
     pub(super) fn finish_compared(&self) -> Result<()> {
-        let pack = lock(&self.compared).take();
-        pack.map_or(Ok(()), |pack| self.finish(pack))
+        let place = std::mem::take(&mut *lock(&self.compared));
+        self.finish_place(place)
     }
 
-    pub(super) fn finish(&self, pack: PackWriter<'repository>) -> Result<()> {
-        let written = pack.finish()?;
+    /// Makes the pack durable that frames were put into last.
+    pub(super) fn finish_place(&self, place: Place<'repository>) -> Result<()> {
+        place.pack.map_or(Ok(()), |pack| self.finish(pack).map(drop))
+    }
+
+    /// Makes a pack durable, and gives what encoded its frames.
+    pub(super) fn finish(&self, pack: PackWriter<'repository>) -> Result<BlockEncoder> {
+        let (written, encoder) = pack.finish_and_keep()?;
         tracing::trace!("wrote pack {}, {} bytes", written.id, written.written.length);
         lock(&self.written).insert(written.id, written);
-        Ok(())
+        Ok(encoder)
     }
 
     /// The packs that are durable.

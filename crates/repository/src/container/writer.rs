@@ -197,11 +197,11 @@ impl<'vault, S: Sink, E: BorrowMut<BlockEncoder>> ContainerWriter<'vault, S, E> 
         })
     }
 
-    /// Writes the index and the trailer, and gives back the sink, which the caller makes durable.
+    /// Writes the index and the trailer, and gives back the sink, which the caller makes durable, and the encoder.
     ///
     /// # Errors
     /// As [`ContainerWriter::append`].
-    pub(crate) fn finish(mut self) -> Result<(S, Written)> {
+    pub(crate) fn finish(mut self) -> Result<(S, Written, E)> {
         let WrittenBlocks { records, offset } = &self.written;
         let mut index = Vec::with_capacity(records.len() * RECORD_LENGTH);
         for record in records {
@@ -226,7 +226,7 @@ impl<'vault, S: Sink, E: BorrowMut<BlockEncoder>> ContainerWriter<'vault, S, E> 
         let root = root(self.object.vault, self.object.header.kind, &self.object.name, &trailer);
         self.sink.write(&trailer)?;
         self.sink.write(&root)?;
-        Ok((self.sink, Written { length, root }))
+        Ok((self.sink, Written { length, root }, self.encoder))
     }
 }
 
@@ -286,7 +286,7 @@ impl BlockEncoder {
     }
 
     /// One that encodes the blocks of packs so.
-    pub(crate) fn of_pages(options: WriteOptions) -> Self {
+    pub fn of_pages(options: WriteOptions) -> Self {
         Self::of(options, Content::Pages)
     }
 

@@ -188,7 +188,7 @@ fn write_entry(repository: &Repository, stanza: &StanzaName, document: &EntryDoc
     let mut writer = ContainerWriter::new(repository.vault(), ObjectKind::Garbage, name.clone(), options, Vec::new())?;
     writer.append(BlockKind::PackNames, &encode_packs(packs))?;
     writer.append(BlockKind::Document, &to_json(&name, document)?)?;
-    let (bytes, written) = writer.finish()?;
+    let (bytes, written, _) = writer.finish()?;
     let storage = repository.storage();
     let overtaken = || Error::Overtaken { object: name.to_string() };
     match storage.put(&name, &bytes, PutMode::Create) {

@@ -125,7 +125,7 @@ impl<'repository> ManifestWriter<'repository> {
         let json = to_json(self.container.name(), document)?;
         self.container.append(BlockKind::Document, &json)?;
         let name = self.container.name().clone();
-        let (bytes, written) = self.container.finish()?;
+        let (bytes, written, _) = self.container.finish()?;
         let storage = self.repository.storage();
         match publish(storage, &name, &bytes) {
             // A connection that breaks may break after the object took effect, and a backup that is there must not be

@@ -65,10 +65,22 @@ impl<'repository> PackWriter<'repository> {
         id: PackId,
         options: WriteOptions,
     ) -> Result<Self> {
+        Self::with_encoder(repository, stanza, id, BlockEncoder::of_pages(options))
+    }
+
+    /// Begins the pack `id` of a stanza, whose frames are encoded by what encoded another's.
+    ///
+    /// # Errors
+    /// As [`PackWriter::new`].
+    pub fn with_encoder(
+        repository: &'repository Repository,
+        stanza: &StanzaName,
+        id: PackId,
+        encoder: BlockEncoder,
+    ) -> Result<Self> {
         repository.check_writable()?;
         let name = names::pack(stanza, id)?;
         let sink = repository.storage().create(&name)?;
-        let encoder = BlockEncoder::of_pages(options);
         let container = ContainerWriter::begin(repository.vault(), ObjectKind::Pack, 0, name, encoder, sink)?;
         Ok(Self {
             id,
@@ -131,16 +143,24 @@ impl<'repository> PackWriter<'repository> {
     ///
     /// # Errors
     /// [`crate::Error::Limit`], [`crate::Error::VerifyWrite`], and where the storage can't finish the object.
-    pub fn finish(mut self) -> Result<WrittenPack> {
+    pub fn finish(self) -> Result<WrittenPack> {
+        self.finish_and_keep().map(|(written, _)| written)
+    }
+
+    /// The same, and gives what encoded the frames, which goes on by what it has learnt of them.
+    ///
+    /// # Errors
+    /// As [`PackWriter::finish`].
+    pub fn finish_and_keep(mut self) -> Result<(WrittenPack, BlockEncoder)> {
         let pages = u32::try_from(self.page_hashes.len() / size_of::<PageHash>()).unwrap_or(u32::MAX);
         let files = tables::encode_files(self.files.iter().map(Vec::as_slice));
         self.container.append(BlockKind::PageList, &self.page_list)?;
         self.container.append(BlockKind::FileTable, &files)?;
         self.container.append(BlockKind::PageHashes, &self.page_hashes)?;
         self.container.append(BlockKind::FrameTable, &self.frames)?;
-        let (sink, written) = self.container.finish()?;
+        let (sink, written, encoder) = self.container.finish()?;
         sink.finish()?;
-        Ok(WrittenPack { id: self.id, written, pages })
+        Ok((WrittenPack { id: self.id, written, pages }, encoder))
     }
 
     fn file_number(&mut self, path: &[u8]) -> u32 {
