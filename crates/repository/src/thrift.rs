@@ -1,6 +1,6 @@
-//! Compressing with zstd, at the level that was asked for or in another way that takes less time and makes no more of the same blocks.
-//! Numbers in which nothing repeats, such as vectors, come to the same size at a lower level, and column by column to a
-//! smaller one; indexes, column by column, to a fraction.
+//! Compressing with zstd, at the level that was asked for or in another way that takes less time and makes no more of the
+//! same blocks. Numbers in which nothing repeats, such as vectors, come to the same size at a lower level, and column by
+//! column to a smaller one; indexes, column by column, to a fraction.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -30,15 +30,16 @@ pub(crate) enum Content {
     Wal,
 }
 
-/// The level that is tried instead of higher ones: the highest at which zstd looks for what repeats in one way only. What is shorter than
-/// seven or six bytes is not looked for then, which makes fewer pieces to be decompressed; the table is a little larger for that.
+/// The level that is tried instead of higher ones: the highest at which zstd looks for what repeats in one way only. What
+/// is shorter than seven or six bytes is not looked for then, which makes fewer pieces to be decompressed; the table is a
+/// little larger for that.
 const LOW_LEVEL: i32 = 2;
 const TABLE_OF_LOW_LEVEL: CParameter = CParameter::HashLog(16);
 const LONG_MATCHES: CParameter = CParameter::MinMatch(7);
 const SHORTER_MATCHES: CParameter = CParameter::MinMatch(6);
 
-/// The level for numbers column by column, at which zstd hardly looks for what repeats: it is the bytes of one column that are like each
-/// other, if any are. They are told to be compressed at all, which they are not by themselves below level 1.
+/// The level for numbers column by column, at which zstd hardly looks for what repeats: it is the bytes of one column that
+/// are like each other, if any are. They are told to be compressed at all, which they are not by themselves below level 1.
 const LEVEL_OF_NUMBERS: i32 = -100;
 const COLUMNS_OF_NUMBERS: usize = 4;
 const LITERALS_OF_NUMBERS: CParameter = CParameter::LiteralCompressionMode(ParamSwitch::Enable);
@@ -49,7 +50,8 @@ const TOLERANCE: usize = 200;
 /// Blocks shorter than this are not tried: what they come to says little about others.
 const TRIED_BYTES: usize = 64 << 10;
 
-/// Blocks before the first that is tried, how many times as many come before the next as long as what is tried comes out the same, and the most of them.
+/// Blocks before the first that is tried, how many times as many come before the next as long as what is tried comes out
+/// the same, and the most of them.
 const FIRST_TRIED: u32 = 16;
 const RARER: u32 = 4;
 const MOST_BETWEEN: u32 = 512;
@@ -148,8 +150,8 @@ impl Thrifty {
         Ok(arrangement)
     }
 
-    /// Compresses a block in several ways, keeps what is best, and learns from it: one of those that take less time, if it is as
-    /// small as the bytes as they are come to at the level that was asked for.
+    /// Compresses a block in several ways, keeps what is best, and learns from it: one of those that take less time, if it
+    /// is as small as the bytes as they are come to at the level that was asked for.
     fn try_all(&mut self, plain: &[u8], encoded: &mut Vec<u8>) -> io::Result<Arrangement> {
         self.compress_arranged(Way::Asked, Arrangement::None, plain, encoded)?;
         let most = encoded.len() + encoded.len() / TOLERANCE;

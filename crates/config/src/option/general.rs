@@ -82,9 +82,9 @@ options! {
         ]).default("zst").of(COMPRESSING);
 
     COMPRESS_LEVEL, "compress-level", "how hard to compress",
-        "For zst -7 to 22, 3 if not set. Pages of tables, indexes and vectors are arranged in other ways before, so that more repeats in them; \
-         what then comes to as little at a lower level as it would have come to at this one is compressed there, which is \
-         faster. lz4 has one level only. A level that belongs to gz (-1 to 9) or bz2 (1 to 9) \
+        "For zst -7 to 22, 3 if not set. Pages of tables, indexes and vectors are arranged in other ways before, so that \
+         more repeats in them; what then comes to as little at a lower level as it would have come to at this one is \
+         compressed there, which is faster. lz4 has one level only. A level that belongs to gz (-1 to 9) or bz2 (1 to 9) \
          is not carried over to zst, whose default is used."
         => integer(-7, 22).needs("compress-type", &["bz2", "gz", "lz4", "zst"]).of(COMPRESSING);
 

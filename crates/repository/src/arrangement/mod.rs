@@ -1,5 +1,5 @@
-//! How the bytes of a block are arranged before zstd compresses them: so that what repeats in pages of relations is found sooner, and in
-//! fewer bytes. `docs/format.md`, section 2.2.1.
+//! How the bytes of a block are arranged before zstd compresses them: so that what repeats in pages of relations is found
+//! sooner, and in fewer bytes. `docs/format.md`, section 2.2.1.
 
 mod columns;
 mod pages;

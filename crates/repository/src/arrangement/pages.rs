@@ -1,9 +1,9 @@
 //! Pages of relations, of which is stored how far they are from what they could be expected to say.
 //!
-//! A line pointer says where its tuple begins, which is most times right below the one before. A tuple of a table says its own
-//! place, its ctid, as long as no newer version follows it. And its first column is often a number, one more than that of the
-//! tuple before. None of these repeats, so that zstd finds nothing in them. What they differ by from the expected is mostly
-//! the same. (PostgreSQL 13 to 18: `bufpage.h`, `itemid.h`, `htup_details.h`.)
+//! A line pointer says where its tuple begins, which is most times right below the one before. A tuple of a table says its
+//! own place, its ctid, as long as no newer version follows it. And its first column is often a number, one more than that
+//! of the tuple before. None of these repeats, so that zstd finds nothing in them. What they differ by from the expected is
+//! mostly the same. (PostgreSQL 13 to 18: `bufpage.h`, `itemid.h`, `htup_details.h`.)
 
 use crate::PAGE_SIZE;
 
@@ -17,8 +17,8 @@ const SPECIAL_AT: usize = 16;
 const SIZE_AND_VERSION_AT: usize = 18;
 /// A page of 8192 bytes in the layout of version 4.
 const SIZE_AND_VERSION: u16 = 0x2004;
-/// The least that the header of a tuple takes, and in it `t_ctid`, which are the halves of the block number and the number of the
-/// line pointer, and `t_hoff`, where the columns begin.
+/// The least that the header of a tuple takes, and in it `t_ctid`, which are the halves of the block number and the number
+/// of the line pointer, and `t_hoff`, where the columns begin.
 const TUPLE_HEADER_LENGTH: u32 = 24;
 const CTID_BLOCK_AT: [usize; 2] = [12, 14];
 const CTID_NUMBER_AT: usize = 16;
@@ -57,8 +57,8 @@ fn line_pointers(page: &Page) -> Option<usize> {
     is_page.then_some(end)
 }
 
-/// Subtracts what is expected, or adds it again. The bytes may be any: what is added depends on nothing that is changed, or on
-/// what was added to before. `docs/format.md`, section 2.2.1, says why.
+/// Subtracts what is expected, or adds it again. The bytes may be any: what is added depends on nothing that is changed, or
+/// on what was added to before. `docs/format.md`, section 2.2.1, says why.
 fn shift<const RELATIVE: bool>(page: &mut Page) {
     let Some(end) = line_pointers(page) else { return };
     let special = word(page, SPECIAL_AT);
@@ -140,7 +140,8 @@ impl Table {
     }
 }
 
-/// Shifts the first column by that of the tuple before, and gives what it is in truth. There is none in a tuple that is too short.
+/// Shifts the first column by that of the tuple before, and gives what it is in truth. There is none in a tuple that is too
+/// short.
 fn shift_first_column<const RELATIVE: bool>(page: &mut Page, tuple: Tuple, before: u64) -> Option<u64> {
     let header = usize::from(page[tuple.at + COLUMNS_AT]);
     let has_column = header >= TUPLE_HEADER_LENGTH as usize
@@ -239,8 +240,8 @@ mod tests {
         assert_eq!(relative, index);
     }
 
-    /// Line pointers of any kind: to tuples one right below the other, and then to some that overlap, that lie in the header or past
-    /// the end, and twice to the same one.
+    /// Line pointers of any kind: to tuples one right below the other, and then to some that overlap, that lie in the
+    /// header or past the end, and twice to the same one.
     fn any_page() -> impl Strategy<Value = Vec<u8>> {
         let pointer = prop_oneof![
             (0_u32..1024, 0_u32..3, 0_u32..200)

@@ -1,4 +1,5 @@
-//! A repository with one backup of pages that are compressed in every arrangement: the golden files of arrangements are made of it.
+//! A repository with one backup of pages that are compressed in every arrangement: the golden files of arrangements are
+//! made of it.
 
 use pgark_repository::codec::Compression;
 use pgark_repository::{PAGE_SIZE, Repository, Result};
