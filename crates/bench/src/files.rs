@@ -82,11 +82,18 @@ pub(crate) fn extent(directory: &Path) -> io::Result<Extent> {
     extent_of(&regular_files(directory)?)
 }
 
+/// The same of these files. A server may be archiving there: a file that went meanwhile does not count.
 pub(crate) fn extent_of(files: &[PathBuf]) -> io::Result<Extent> {
     let mut extent = Extent::default();
     for file in files {
-        extent.files += 1;
-        extent.bytes += fs::metadata(file)?.len();
+        match fs::metadata(file) {
+            Ok(metadata) => {
+                extent.files += 1;
+                extent.bytes += metadata.len();
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(extent)
 }
