@@ -95,7 +95,8 @@ impl Encoder {
                     Err(_) => Codec::None,
                 }
             }
-            // The one cause of failure is memory that can't be had, at which nothing else would work either.
+            // The one cause of failure is memory that can't be had, at which nothing else would work either; there is room for
+            // whatever comes out.
             Method::Zstd(compressor) => compressor.compress(plain, encoded).map_or(Codec::None, Codec::Zstd),
         };
         if codec != Codec::None && encoded.len() < plain.len() {

@@ -431,6 +431,26 @@ mod tests {
     }
 
     #[test]
+    fn blocks_of_any_length_come_back_in_every_way_however_little_they_shrink() {
+        let mut noise = vec![0; (1 << 20) + 5];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        let mut thrifty = Thrifty::new(3, Content::Pages);
+        let mut decoder = Decoder::default();
+        for length in [0, 1, 3, 7, 8, 1000, (64 << 10) + 1, (128 << 10) + 3, noise.len()] {
+            for plain in [noise[..length].to_vec(), vec![0; length]] {
+                for way in [Way::Asked, Way::Low, Way::LowShorter, Way::Numbers, Way::Tuples] {
+                    // No room is left from a block before.
+                    let mut encoded = Vec::new();
+                    let arrangement = thrifty.compress_in(way, &plain, &mut encoded).unwrap();
+                    let mut back = vec![1; length];
+                    decoder.decode(Codec::Zstd(arrangement), &encoded, &mut back).unwrap();
+                    assert!(back == plain, "{length} bytes, {way:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn nothing_but_pages_is_arranged() {
         for content in [Content::Any, Content::Wal] {
             let mut thrifty = Thrifty::new(3, content);

@@ -27,11 +27,14 @@ pub fn confirm(
 ) -> Result<()> {
     let withdrawn = |why: String| Error::Withdrawn { label: label.to_string(), why };
     let result = match find_loss(repository, stanza, seen, needed) {
-        Ok(None) => match repository.storage().head(&names::manifest(stanza, label)?) {
-            Ok(Some(_)) => return Ok(()),
-            Ok(None) => Err(lost(repository, &names::manifest(stanza, label)?)),
-            Err(error) => Err(error.into()),
-        },
+        Ok(None) => {
+            let manifest = names::manifest(stanza, label)?;
+            match repository.storage().head(&manifest) {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) => Err(lost(repository, &manifest)),
+                Err(error) => Err(error.into()),
+            }
+        }
         Ok(Some(why)) => Err(withdrawn(why)),
         Err(error) => Err(error),
     };
