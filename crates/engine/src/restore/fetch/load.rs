@@ -98,7 +98,7 @@ fn place(last: Option<&Stretch>, file: &Arc<TargetFile>, offset: u64) -> Place {
 }
 
 /// From how many bytes on it is worth while to write them past the page cache. Each such write waits for the disk.
-const DIRECT_BYTES: usize = 256 << 10;
+const DIRECT_BYTES: usize = 64 << 10;
 
 /// How many of the first bytes of a stretch are written past the page cache: whole blocks of the disk. The rest is not.
 pub(super) fn direct_bytes(offset: u64, length: usize) -> usize {
