@@ -6,7 +6,7 @@ use std::path::Path;
 use fs_err as fs;
 use pgark_repository::manifest::{Attributes, ManifestDocument};
 use pgark_system::directory::Directory;
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid};
 
 use super::place::Place;
 use crate::error::{Error, ErrorKind, Result};
@@ -77,7 +77,16 @@ pub(super) fn set_on_directory(
 /// # Errors
 /// As [`set_on_directory`].
 pub(super) fn set_on_file(file: &fs::File, attributes: &Attributes, nanoseconds: u32, owners: &Owners) -> Result<()> {
-    set_on(file.file(), file.path(), attributes.mode & !SET_ID_BITS, attributes, nanoseconds, owners)
+    set_on(file.file(), file.path(), file_mode(attributes), attributes, nanoseconds, owners)
+}
+
+/// Whether a file that was found so has the attributes that it had.
+pub(super) fn are_right_on_file(found: &Stat, attributes: &Attributes, nanoseconds: u32, owners: &Owners) -> bool {
+    Change::of(found, file_mode(attributes), attributes, nanoseconds, owners) == Change::default()
+}
+
+fn file_mode(attributes: &Attributes) -> u32 {
+    attributes.mode & !SET_ID_BITS
 }
 
 /// Gives a link the owner that what it leads to has.
@@ -110,7 +119,29 @@ fn times(attributes: &Attributes, nanoseconds: u32) -> Timestamps {
     }
 }
 
-/// Sets what is not as it is to be: looking costs less than setting.
+/// What has to be set on something.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Change {
+    owner: Option<(Uid, Gid)>,
+    mode: Option<Mode>,
+    /// Whether its time is to be set.
+    time: bool,
+}
+
+impl Change {
+    /// What is not as it is to be: looking costs less than setting.
+    fn of(found: &Stat, mode: u32, attributes: &Attributes, nanoseconds: u32, owners: &Owners) -> Self {
+        let has = |user: Uid, group: Gid| (user.as_raw(), group.as_raw()) == (found.st_uid, found.st_gid);
+        let owner = owners.of(attributes).filter(|(user, group)| !has(*user, *group));
+        let mode = Mode::from_raw_mode(mode);
+        // A new owner may have cost some bits of the mode.
+        let is_to_be_set = owner.is_some() || Mode::from_raw_mode(found.st_mode) != mode;
+        let time = (found.st_mtime, found.st_mtime_nsec) != (attributes.modified, nanoseconds.into());
+        Self { owner, mode: is_to_be_set.then_some(mode), time }
+    }
+}
+
+/// Sets what is not as it is to be.
 fn set_on(
     object: impl AsFd,
     path: &Path,
@@ -120,19 +151,17 @@ fn set_on(
     owners: &Owners,
 ) -> Result<()> {
     let found = rustix::fs::fstat(&object).map_err(|error| failed("status", path, error))?;
-    let owner =
-        owners.of(attributes).filter(|(user, group)| (user.as_raw(), group.as_raw()) != (found.st_uid, found.st_gid));
-    if let Some((user, group)) = owner {
+    let change = Change::of(&found, mode, attributes, nanoseconds, owners);
+    if let Some((user, group)) = change.owner {
         rustix::fs::fchown(&object, Some(user), Some(group)).map_err(|error| failed("owner", path, error))?;
     }
-    // A new owner may have cost some bits of the mode.
-    if owner.is_some() || Mode::from_raw_mode(found.st_mode) != Mode::from_raw_mode(mode) {
-        rustix::fs::fchmod(&object, Mode::from_raw_mode(mode)).map_err(|error| failed("mode", path, error))?;
+    if let Some(mode) = change.mode {
+        rustix::fs::fchmod(&object, mode).map_err(|error| failed("mode", path, error))?;
     }
-    if (found.st_mtime, found.st_mtime_nsec) == (attributes.modified, nanoseconds.into()) {
-        return Ok(());
+    if change.time {
+        rustix::fs::futimens(&object, &times(attributes, nanoseconds)).map_err(|error| failed("time", path, error))?;
     }
-    rustix::fs::futimens(&object, &times(attributes, nanoseconds)).map_err(|error| failed("time", path, error))
+    Ok(())
 }
 
 fn failed(what: &str, path: &Path, error: rustix::io::Errno) -> Error {

@@ -11,7 +11,7 @@ use pgark_repository::manifest::Attributes;
 use pgark_repository::map::PageMap;
 use pgark_system::direct::{self, Buffer};
 use pgark_system::page_cache::NeutralReads;
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, Stat};
 
 use super::attributes::{self, Owners};
 use super::place::Place;
@@ -58,6 +58,8 @@ pub(super) struct OpenFile {
     pub(super) handle: Arc<fs::File>,
     /// Whether it has bytes that may be right already. If not, all that was not written is zero.
     pub(super) is_reused: bool,
+    /// What it was when it was opened, if that is known.
+    pub(super) found: Option<Stat>,
 }
 
 impl TargetFile {
@@ -136,21 +138,21 @@ impl TargetFile {
     pub(super) fn open(&self) -> io::Result<OpenFile> {
         let mut reused = self.reused.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(is_reused) = *reused {
-            return Ok(OpenFile { handle: Arc::new(self.place.open(OFlags::RDWR)?), is_reused });
+            return Ok(OpenFile { handle: Arc::new(self.place.open(OFlags::RDWR)?), is_reused, found: None });
         }
         let handle = self.make()?;
-        let found = handle.metadata()?.len();
-        let is_reused = self.may_be_reused() && found > 0;
+        let found = rustix::fs::fstat(&handle)?;
+        let is_reused = self.may_be_reused() && found.st_size > 0;
         if is_reused {
             // Even where this changes nothing, the file would get a new time, which has to be written and set back.
-            if found != self.size {
+            if u64::try_from(found.st_size) != Ok(self.size) {
                 handle.set_len(self.size)?;
             }
         } else if self.is_dense && self.size >= ALLOCATED_BYTES {
             direct::allocate(&handle, self.size);
         }
         *reused = Some(is_reused);
-        Ok(OpenFile { handle: Arc::new(handle), is_reused })
+        Ok(OpenFile { handle: Arc::new(handle), is_reused, found: Some(found) })
     }
 
     /// Opens the file for the first time.
@@ -180,6 +182,14 @@ impl TargetFile {
         direct::read(&*open.handle, &self.reads, buffer, part)
     }
 
+    /// Reads what the opened file has of some bytes from `offset` on, as few as are soon read. Gives how many it has.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(super) fn read_short(&self, open: &OpenFile, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.reads.read_at(&*open.handle, bytes, offset)
+    }
+
     /// Gives the file its length and attributes, once all that it holds is written.
     ///
     /// # Errors
@@ -189,6 +199,12 @@ impl TargetFile {
             handle.set_len(self.size)?;
         }
         attributes::set_on_file(handle, &self.attributes, self.nanoseconds, owners)
+    }
+
+    /// Whether it had its length and attributes already when it was found so.
+    pub(super) fn was_complete(&self, found: &Stat, owners: &Owners) -> bool {
+        u64::try_from(found.st_size) == Ok(self.size)
+            && attributes::are_right_on_file(found, &self.attributes, self.nanoseconds, owners)
     }
 }
 

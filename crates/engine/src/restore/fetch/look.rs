@@ -1,11 +1,14 @@
-//! Which pieces are looked at with one read of the file that is there. A disk gives long reads up to twice as fast as it
-//! gives them one frame at a time, and the kernel takes less time for them.
+//! Looking at what files have already. A disk gives long reads up to twice as fast as it gives them one frame at a time, and the
+//! kernel takes less time for them: so pieces that lie together in a file are read at once. Small files are looked at several at
+//! a time, each with few calls of the kernel.
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use pgark_repository::PAGE_SIZE;
 use pgark_system::direct::Buffer;
 use pgark_system::pace::Pacer;
+use rustix::fs::Stat;
 
 use super::Wanted;
 use crate::error::Result;
@@ -17,9 +20,91 @@ const MAXIMUM_PAGES: u32 = 512;
 /// Pages between two pieces which are read too rather than making two reads.
 const GAP_PAGES: u32 = 16;
 
+/// Up to how many pages a look is a short one: 64 KiB. What comes to so little is read through the page cache, for to ask whether
+/// it is there would cost more than to copy it.
+const SHORT_PAGES: u32 = 8;
+
+/// Short looks that are done together.
+const SHORT_LOOKS: usize = 16;
+
+/// A look at some pages of a file.
+#[derive(Debug)]
+pub(super) struct Look {
+    file: Arc<TargetFile>,
+    pages: Range<u32>,
+    /// How many pieces it is for.
+    pub(super) pieces: usize,
+}
+
+/// What was found there.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) look: Look,
+    /// What its file was, if nobody had opened it before.
+    pub(super) file: Option<Stat>,
+    /// Where in what was read the bytes of its pages are: as many as it has, none if it was made.
+    pub(super) bytes: Range<usize>,
+}
+
+impl Look {
+    /// The next look, for so many of the pieces as are looked at together; none if there are no pieces.
+    pub(super) fn next(pieces: &[Wanted]) -> Option<Self> {
+        let file = Arc::clone(&pieces.first()?.file);
+        let (pieces, pages) = together(pieces)?;
+        Some(Self { file, pages, pieces })
+    }
+
+    /// The first of its pages.
+    pub(super) fn first_page(&self) -> u32 {
+        self.pages.start
+    }
+
+    /// Whether it can be done together with these.
+    pub(super) fn belongs_to(&self, others: &[Self]) -> bool {
+        others.len() < SHORT_LOOKS && self.is_short() && others.iter().all(Self::is_short)
+    }
+
+    /// Whether it brings little.
+    pub(super) fn is_short(&self) -> bool {
+        self.pages.end - self.pages.start <= SHORT_PAGES
+    }
+
+    /// The bytes of its pages, if none of them is shorter.
+    fn room(&self) -> usize {
+        (self.pages.end - self.pages.start) as usize * PAGE_SIZE
+    }
+}
+
+/// Does looks that belong together, or a single one. What was read is in `buffer`.
+///
+/// # Errors
+/// What the file system says.
+pub(super) fn look_at(looks: Vec<Look>, pacer: &Pacer, buffer: &mut Buffer) -> Result<Vec<Found>> {
+    if looks.iter().all(Look::is_short) {
+        buffer.make_room(looks.iter().map(Look::room).sum());
+    }
+    let mut room = 0..0;
+    let look_at_one = |look: Look| {
+        room = room.end..room.end + look.room();
+        let open = look.file.open()?;
+        let part = if open.is_reused { byte_range(look.file.size(), look.pages.clone()) } else { 0..0 };
+        let length = part.end - part.start;
+        pacer.wait(length)?;
+        let bytes = if look.is_short() {
+            let bytes = &mut buffer[room.clone()][..usize::try_from(length).unwrap_or(usize::MAX)];
+            room.start..room.start + look.file.read_short(&open, bytes, part.start)?
+        } else {
+            look.file.read(&open, buffer, part)?;
+            0..buffer.len()
+        };
+        Ok(Found { look, file: open.found, bytes })
+    };
+    looks.into_iter().map(look_at_one).collect()
+}
+
 /// How many of the pieces at the beginning are looked at together, and the pages of their file to be read for it; none if
 /// there are no pieces. They ascend in one file; where they do not, they are looked at one by one.
-pub(super) fn together(pieces: &[Wanted]) -> Option<(usize, Range<u32>)> {
+fn together(pieces: &[Wanted]) -> Option<(usize, Range<u32>)> {
     let (first, others) = pieces.split_first()?;
     let mut pages = pages(first);
     let mut count = 1;

@@ -24,6 +24,7 @@ use pgark_repository::manifest::PackUse;
 use pgark_repository::map::{PageMap, Piece, Source};
 use pgark_repository::{PAGE_SIZE, PackId, Repository, StanzaName};
 use pgark_system::pace::Pacer;
+use rustix::fs::Stat;
 
 use self::pack::{OpenPack, Packs};
 use self::request::{Errand, REQUEST_BYTES, UnderWay, run_errands};
@@ -93,10 +94,23 @@ impl From<'_> {
             write_behind::hand_on_whole(handle, file.size());
         }
         file.complete(handle, self.owners)?;
+        self.tell(file);
+        Ok(())
+    }
+
+    /// The same for a file in which nothing had to be written, and which was found so. Only what has to be changed is opened.
+    fn complete_found(&self, file: &TargetFile, found: Option<&Stat>) -> Result<()> {
+        if !found.is_some_and(|found| file.was_complete(found, self.owners)) {
+            file.complete(&file.open()?.handle, self.owners)?;
+        }
+        self.tell(file);
+        Ok(())
+    }
+
+    fn tell(&self, file: &TargetFile) {
         if let Some(told) = file.told() {
             self.telling.done(Arc::clone(told), self.progress);
         }
-        Ok(())
     }
 }
 
@@ -141,9 +155,9 @@ pub(super) fn fetch(
     thread::scope(|scope| {
         let (tasks, queue) = bounded::<Task<'_>>(2 * workers);
         // Room for all that is under way, so that no worker waits to send a request.
-        let (errand_sender, errands) = bounded::<Errand<'_>>(workers * (ahead + 1));
+        let (errand_sender, errands) = bounded::<Errand<'_>>(workers * UnderWay::capacity(ahead + 1));
         let spawn = |name: String| thread::Builder::new().name(name);
-        for number in 1..=workers * (ahead + 1) {
+        for number in 1..=workers * UnderWay::concurrency(ahead + 1) {
             let (errands, shared) = (errands.clone(), &shared);
             spawn(format!("F{number:02}")).spawn_scoped(scope, move || run_errands(&from, &shared.fetched, errands))?;
         }

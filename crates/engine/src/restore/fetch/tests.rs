@@ -182,6 +182,66 @@ fn a_file_is_as_it_was_whatever_was_there() {
 }
 
 #[test]
+fn of_many_small_files_only_what_is_wrong_is_brought() {
+    const FILES: u32 = 100;
+    let stored = Stored::new(FILES, 0);
+    let names: Vec<String> = (0..FILES).map(|number| format!("file-{number:02}")).collect();
+    // Short looks, and a long one now and then.
+    let sizes: Vec<usize> = (0..FILES as usize).map(|number| (number % 11 + 1) * PAGE_SIZE).collect();
+    let files = (0..).zip(names.iter().zip(&sizes)).map(|(block, (name, size))| {
+        let mut map = PageMap::default();
+        let source = Source::Frames { pack: stored.pack, block, slot: 0, stride: FRAME_PAGES };
+        map.push(Run { pages: u32::try_from(size.div_ceil(PAGE_SIZE)).unwrap(), source });
+        (name.as_str(), *size as u64, map)
+    });
+    let files: Vec<_> = files.collect();
+    for workers in [1, 3] {
+        let directory = tempfile::tempdir().unwrap();
+        let contents = || stored.content.chunks(FRAME_BYTES).zip(&sizes).map(|(frame, size)| &frame[..*size]);
+        let check = |what: &str| {
+            for (name, content) in names.iter().zip(contents()) {
+                let path = directory.path().join(name);
+                assert!(fs::read(&path).unwrap() == content, "{what}: {name} is wrong");
+                let metadata = fs::metadata(&path).unwrap();
+                let modified = metadata.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+                assert_eq!(
+                    (metadata.permissions().mode() & 0o7777, modified.as_secs()),
+                    (0o640, 1_000_000_000),
+                    "{name}"
+                );
+            }
+        };
+        stored.restore_files(directory.path(), &files, Present::Discarded, workers).unwrap();
+        check("new");
+        let mut wrong = 0;
+        for (number, (name, content)) in names.iter().zip(contents()).enumerate() {
+            let path = directory.path().join(name);
+            let (is_wrong, found) = match number % 10 {
+                0 => (true, [&[content[0] ^ 1], &content[1..]].concat()),
+                1 => (true, content[..content.len() / 2].to_vec()),
+                2 => (true, Vec::new()),
+                3 => (true, content.to_vec()),
+                4 => (false, [content, b"tail"].concat()),
+                5 | 6 => (false, content.to_vec()),
+                _ => continue,
+            };
+            wrong += u64::from(is_wrong);
+            fs::write(&path, found).unwrap();
+            match number % 10 {
+                3 => fs::remove_file(&path).unwrap(),
+                6 => fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap(),
+                _ => {}
+            }
+        }
+        let fetched = stored.restore_files(directory.path(), &files, Present::Reused, workers).unwrap();
+        check("changed");
+        assert_eq!(fetched, wrong * FRAME_BYTES as u64);
+        assert_eq!(stored.restore_files(directory.path(), &files, Present::Reused, workers).unwrap(), 0);
+        check("unchanged");
+    }
+}
+
+#[test]
 fn requests_are_under_way_while_others_wait_for_their_answers() {
     const WORKERS: usize = 2;
     const AHEAD: usize = 3;

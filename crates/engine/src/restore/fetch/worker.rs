@@ -12,8 +12,9 @@ use pgark_system::direct::Buffer;
 use pgark_system::termination;
 
 use super::load::LOAD_BYTES;
+use super::look::Found;
 use super::pack::OpenPack;
-use super::request::{Answer, Request, Source, UnderWay};
+use super::request::{Answer, Origin, Request, UnderWay};
 use super::writer::Loads;
 use super::{From, Shared, Task, Wanted, length_of, look};
 use crate::error::Result;
@@ -128,31 +129,42 @@ impl<'restore> Worker<'restore> {
     }
 
     fn take_answer(&mut self, mut answer: Answer<'restore>) -> Result<()> {
-        match answer.request.source {
-            Source::Pack(_) => self.write_answer(&mut answer)?,
-            Source::File(pages) => {
-                let (pack, pieces) = (answer.request.pack, answer.request.pieces);
-                let missing = self.missing(&pack, pieces, &answer.bytes, pages.start)?;
-                self.requests.extend(Request::cut(&pack, missing)?);
+        if let Origin::Files(found) = &answer.origin {
+            let mut pieces = answer.pieces.into_iter();
+            let mut missing = Vec::new();
+            for found in found {
+                let looked_for = pieces.by_ref().take(found.look.pieces);
+                self.compare(&answer.pack, looked_for, found, &answer.bytes[found.bytes.clone()], &mut missing)?;
             }
+            self.requests.extend(Request::cut(&answer.pack, missing)?);
+        } else {
+            self.write_answer(&mut answer)?;
         }
         self.under_way.keep(answer.bytes);
         Ok(())
     }
 
-    /// Compares pieces of one file with what it has from a page on. Gives those that have to be fetched.
-    fn missing(&self, pack: &OpenPack<'_>, pieces: Vec<Wanted>, local: &[u8], first_page: u32) -> Result<Vec<Wanted>> {
-        let mut missing = Vec::new();
+    /// Compares pieces with what was found of them, and notes those that have to be fetched.
+    fn compare(
+        &self,
+        pack: &OpenPack<'_>,
+        pieces: impl Iterator<Item = Wanted>,
+        found: &Found,
+        local: &[u8],
+        missing: &mut Vec<Wanted>,
+    ) -> Result<()> {
         for wanted in pieces {
-            if !local.is_empty() && self.is_right(pack, wanted.piece, local, first_page)? {
-                self.advance(&wanted.file, wanted.piece);
-                wanted.file.told().inspect(|told| told.right());
-                self.end_part(&wanted.file)?;
-            } else {
+            if local.is_empty() || !self.is_right(pack, wanted.piece, local, found.look.first_page())? {
                 missing.push(wanted);
+                continue;
+            }
+            self.advance(&wanted.file, wanted.piece);
+            wanted.file.told().inspect(|told| told.right());
+            if wanted.file.end_part() {
+                self.from.complete_found(&wanted.file, found.file.as_ref())?;
             }
         }
-        Ok(missing)
+        Ok(())
     }
 
     /// Whether the pages of a piece are what the file has from a page on.
@@ -169,8 +181,8 @@ impl<'restore> Worker<'restore> {
 
     /// Gives the pages that an answer was wanted for to those who write.
     fn write_answer(&mut self, answer: &mut Answer<'restore>) -> Result<()> {
-        let pack = Arc::clone(&answer.request.pack);
-        let mut pieces = std::mem::take(&mut answer.request.pieces).into_iter().peekable();
+        let pack = Arc::clone(&answer.pack);
+        let mut pieces = std::mem::take(&mut answer.pieces).into_iter().peekable();
         let mut decoded = None;
         while let Some(Wanted { file, piece }) = pieces.next() {
             let is_wanted_again = pieces.peek().is_some_and(|next| next.piece.block == piece.block);
