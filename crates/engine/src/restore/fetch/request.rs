@@ -38,7 +38,7 @@ pub(super) enum Source {
 
 /// What a request asks of who does it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Pack,
     LongLook,
     ShortLooks,
@@ -66,7 +66,7 @@ pub(super) struct Request<'restore> {
 /// A request that was answered.
 #[derive(Debug)]
 pub(super) struct Answer<'restore> {
-    kind: Kind,
+    pub(super) kind: Kind,
     pub(super) pack: Arc<OpenPack<'restore>>,
     pub(super) origin: Origin,
     pub(super) pieces: Vec<Wanted>,
@@ -175,8 +175,9 @@ pub(super) struct UnderWay<'restore> {
     answers: Receiver<Result<Answer<'restore>>>,
     count: Count,
     limit: usize,
-    /// Memory of answers that were worked on.
+    /// Memory of answers that were worked on: of long ones, and of short ones, which would hold on to more than they need.
     spare: Vec<Buffer>,
+    short_spare: Vec<Buffer>,
 }
 
 /// How many requests there are.
@@ -205,7 +206,8 @@ impl<'restore> UnderWay<'restore> {
     /// At most `limit` requests at once whose answers are long, and some with short ones.
     pub(super) fn new(errands: Sender<Errand<'restore>>, limit: usize) -> Self {
         let (answer_sender, answers) = bounded(Self::capacity(limit));
-        Self { errands, answer_sender, answers, count: Count::default(), limit, spare: Vec::new() }
+        let (spare, short_spare) = (Vec::new(), Vec::new());
+        Self { errands, answer_sender, answers, count: Count::default(), limit, spare, short_spare }
     }
 
     /// How many requests of all kinds there may be at once.
@@ -242,8 +244,9 @@ impl<'restore> UnderWay<'restore> {
     /// # Errors
     /// Where nobody takes it any more.
     pub(super) fn send(&mut self, request: Request<'restore>) -> Result<()> {
-        *self.count.of(request.source.kind()) += 1;
-        let buffer = self.spare.pop().unwrap_or_default();
+        let kind = request.source.kind();
+        *self.count.of(kind) += 1;
+        let buffer = self.spare(kind).pop().unwrap_or_default();
         let errand = Errand { request, buffer, answers: self.answer_sender.clone() };
         self.errands.send(errand).map_err(|_| ended_early())
     }
@@ -259,8 +262,15 @@ impl<'restore> UnderWay<'restore> {
     }
 
     /// Keeps the memory of an answer for the next request.
-    pub(super) fn keep(&mut self, buffer: Buffer) {
-        self.spare.push(buffer);
+    pub(super) fn keep(&mut self, kind: Kind, buffer: Buffer) {
+        self.spare(kind).push(buffer);
+    }
+
+    fn spare(&mut self, kind: Kind) -> &mut Vec<Buffer> {
+        match kind {
+            Kind::Pack | Kind::LongLook => &mut self.spare,
+            Kind::ShortLooks => &mut self.short_spare,
+        }
     }
 }
 

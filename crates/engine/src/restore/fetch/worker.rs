@@ -140,7 +140,7 @@ impl<'restore> Worker<'restore> {
         } else {
             self.write_answer(&mut answer)?;
         }
-        self.under_way.keep(answer.bytes);
+        self.under_way.keep(answer.kind, answer.bytes);
         Ok(())
     }
 
