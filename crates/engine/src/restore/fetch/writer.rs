@@ -18,11 +18,11 @@ use crate::restore::target::{OpenFile, TargetFile};
 
 /// Threads that write, for each worker. Even on a fast disk a write takes its time: what the kernel has to do for it waits for a
 /// processor, and the workers keep them all busy.
-pub(super) const WRITERS: usize = 2;
+pub(super) const WRITERS: usize = 3;
 
-/// Loads for each worker: one that it fills, one with each thread that writes, and two on their way. Nothing else holds what is not
+/// Loads for each worker: one that it fills, one with each thread that writes, and three on their way. Nothing else holds what is not
 /// written yet.
-const LOADS: usize = 5;
+const LOADS: usize = 7;
 
 /// The same where the repository is not on a disk: from there less comes than a disk takes, and the requests that are under way
 /// take more memory.
