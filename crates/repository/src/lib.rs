@@ -1,8 +1,8 @@
 //! The repository format of pgark, as `docs/format.md` says it: containers, packs, page maps, manifests, WAL objects,
 //! sessions, garbage.
 //!
-//! From the bottom up: [`codec`] compresses, in an [`arrangement`], and [`vault`] hashes and encrypts; [`container`] makes blocks, an index and
-//! a trailer of it, the form of every object; [`document`] puts JSON into one; [`pack`], [`map`], [`manifest`] and
+//! From the bottom up: [`codec`] compresses, in an [`arrangement`], and [`vault`] hashes and encrypts; [`container`]
+//! makes blocks, an index and a trailer of it, the form of every object; [`document`] puts JSON into one; [`pack`], [`map`], [`manifest`] and
 //! [`wal`] are what the blocks of a backup hold; [`repository`] opens and creates the whole. Names of objects come from
 //! [`names`] alone.
 //!

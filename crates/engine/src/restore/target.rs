@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fs_err as fs;
@@ -49,6 +49,8 @@ pub(super) struct TargetFile {
     told: Option<Arc<FileTold>>,
     /// Its parts that are still to be done. Whoever adds parts counts as one.
     parts: AtomicUsize,
+    /// Whether something was written to it.
+    is_written: AtomicBool,
 }
 
 /// An opened [`TargetFile`].
@@ -76,6 +78,7 @@ impl TargetFile {
             reads: NeutralReads::of(0..size),
             told: None,
             parts: AtomicUsize::new(1),
+            is_written: AtomicBool::new(false),
         }
     }
 
@@ -123,6 +126,11 @@ impl TargetFile {
     /// Counts one part more that is to be done.
     pub(super) fn add_part(&self) {
         self.parts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that something is written to it, before the part that it belongs to is done.
+    pub(super) fn note_write(&self) {
+        self.is_written.store(true, Ordering::Relaxed);
     }
 
     /// Counts a part as done. Gives whether it was the last: then the file is to be completed.
@@ -201,9 +209,11 @@ impl TargetFile {
         attributes::set_on_file(handle, &self.attributes, self.nanoseconds, owners)
     }
 
-    /// Whether it had its length and attributes already when it was found so.
-    pub(super) fn was_complete(&self, found: &Stat, owners: &Owners) -> bool {
-        u64::try_from(found.st_size) == Ok(self.size)
+    /// Whether it had its length and attributes already when it was found so, and has them still: a write gives it a new time. To be
+    /// asked once all parts are done.
+    pub(super) fn is_complete(&self, found: &Stat, owners: &Owners) -> bool {
+        !self.is_written.load(Ordering::Relaxed)
+            && u64::try_from(found.st_size) == Ok(self.size)
             && attributes::are_right_on_file(found, &self.attributes, self.nanoseconds, owners)
     }
 }
@@ -213,4 +223,29 @@ pub(super) fn byte_range(size: u64, pages: Range<u32>) -> Range<u64> {
     let start = u64::from(pages.start) * PAGE_SIZE as u64;
     let end = u64::from(pages.end) * PAGE_SIZE as u64;
     start..end.min(size.max(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::place::Root;
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_written_to_is_not_what_it_was_found_to_be() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("file"), "right").unwrap();
+        let root = Arc::new(Root::open(directory.path()).unwrap());
+        let attributes = Attributes { mode: 0o640, modified: 1_000_000_000, ..Attributes::default() };
+        let file = || TargetFile::new(Place::new(&root, "file".into()), 5, attributes, Present::Reused);
+        let owners = Owners::new(&[], &[], directory.path());
+        let looked_at = file();
+        let found = looked_at.open().unwrap().found.unwrap();
+        assert!(!looked_at.is_complete(&found, &owners), "its time is another");
+        looked_at.complete(&looked_at.open().unwrap().handle, &owners).unwrap();
+        let looked_at = file();
+        let found = looked_at.open().unwrap().found.unwrap();
+        assert!(looked_at.is_complete(&found, &owners));
+        looked_at.note_write();
+        assert!(!looked_at.is_complete(&found, &owners), "its time is no longer what it was");
+    }
 }

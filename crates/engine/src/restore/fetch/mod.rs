@@ -98,9 +98,10 @@ impl From<'_> {
         Ok(())
     }
 
-    /// The same for a file in which nothing had to be written, and which was found so. Only what has to be changed is opened.
+    /// The same for a file whose last part was right already, and which was found so. It is opened only if something is to be
+    /// changed.
     fn complete_found(&self, file: &TargetFile, found: Option<&Stat>) -> Result<()> {
-        if !found.is_some_and(|found| file.was_complete(found, self.owners)) {
+        if !found.is_some_and(|found| file.is_complete(found, self.owners)) {
             file.complete(&file.open()?.handle, self.owners)?;
         }
         self.tell(file);

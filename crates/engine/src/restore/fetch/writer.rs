@@ -160,6 +160,7 @@ impl Writer<'_> {
 
     fn write_stretch(&mut self, stretch: &Stretch, bytes: &[u8]) -> Result<()> {
         self.from.pacer.wait(bytes.len() as u64)?;
+        stretch.file.note_write();
         let open = self.open(&stretch.file)?;
         // What is reused may be in the page cache, and is read through it.
         let past = if open.is_reused { 0 } else { direct_bytes(stretch.offset, bytes.len()) };
